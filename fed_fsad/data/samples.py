@@ -1,0 +1,48 @@
+"""What the project knows of one image before a pixel is read."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+"""[3, S, S], values in [0, 1]."""
+Mask = NDArray[np.bool_]
+"""[S, S], True where the image is abnormal."""
+
+
+class Source(Protocol):
+    """Where pixels come from: a file, or a phantom generator. Reading is deterministic and has no side effect."""
+
+    @property
+    def name(self) -> str:
+        """What to call the image on this site's own screen and in its own report; it never travels."""
+
+    def image(self, size: int) -> Image:
+        """The image as [3, size, size] float32 in [0, 1]. Raises DataError when it cannot be read."""
+
+    def mask(self, size: int) -> Mask | None:
+        """The pixels that are abnormal, [size, size], or None when nobody marked them (a normal image: all False)."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with what is known of it.
+
+    id: a hash of the content (file bytes, or the phantom's recipe), never of the path: equal ids are equal images.
+    task: organ and modality, e.g. "brain_mri"; supports and queries of one episode share it.
+    categories: names of the anomalies in the image; empty means normal.
+    patient: a salted hash or None when unknown; all images of a patient are one privacy record when it is known.
+    """
+
+    id: str
+    task: str
+    categories: tuple[str, ...]
+    patient: str | None
+    source: Source
+
+    @property
+    def is_normal(self) -> bool:
+        """True when no anomaly is known."""
+        return not self.categories

@@ -1,0 +1,15 @@
+"""Settings of the few-shot evaluation that the server runs."""
+
+from pydantic import Field
+
+from fed_fsad.data.settings import Settings
+
+
+class EvaluationSettings(Settings):
+    """What is tested, on how many shots, how often."""
+
+    every: int = Field(1, ge=1, description="evaluate after every n-th round, and after the last")
+    shots: tuple[int, ...] = Field((2, 4, 8), min_length=1, description="K: support images per class")
+    draws: int = Field(3, ge=1, description="support sets drawn per K; the mean is reported")
+    unseen_task: str | None = Field(None, description="an organ no hospital holds: where detection is tested")
+    unseen_categories: tuple[str, ...] = Field((), description="anomaly categories no hospital holds")
