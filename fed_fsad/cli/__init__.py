@@ -1,0 +1,42 @@
+"""The command `fed-fsad`: one group of commands per file."""
+
+import logging
+import os
+import sys
+
+import typer
+from rich.console import Console
+
+from fed_fsad.cli import report, simulate
+from fed_fsad.errors import UserError
+
+app = typer.Typer(
+    name="fed-fsad",
+    help="Federated few-shot medical anomaly detection: hospitals train together, their images stay where they are.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("simulate")(simulate.simulate)
+app.command("report")(report.report)
+
+
+@app.callback()
+def options(verbose: bool = typer.Option(False, "--verbose", "-v", help="Show the sites' own logs as well.")) -> None:
+    """Settings of every command."""
+    for switch in ("FLWR_TELEMETRY_ENABLED", "RAY_USAGE_STATS_ENABLED"):
+        os.environ.setdefault(switch, "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
+
+
+def main() -> None:
+    """Entry point: an error the user can mend is one sentence on stderr and a non-zero exit code."""
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True, soft_wrap=True).print("[bold red]error:[/]", str(error), markup=True, highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; continue with --resume")
+        sys.exit(130)

@@ -1,10 +1,16 @@
 """Episodes: which image is query, which are its supports, and which of them form one privacy record."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from fed_fsad.data.features import Rows
+from fed_fsad.data.samples import Sample
+from fed_fsad.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -35,3 +41,77 @@ class Episode:
     query: Tensor
     support: Tensor
     record: Tensor
+
+
+def eligible(samples: Sequence[Sample], spec: EpisodeSpec) -> list[int]:
+    """The positions of the images that may be a query."""
+    return [i for i, sample in enumerate(samples) if sample.is_normal or not spec.normals_only]
+
+
+def sample_episode(rows: Rows, spec: EpisodeSpec, rng: np.random.Generator) -> Episode:
+    """Draw one training batch; every query is its own record, as plain training wants it (DP groups its own).
+
+    supports > 0: one task, chosen in proportion to its eligible images; `batch` queries of it, and for each K normal
+    images of the same drawn rows, never itself (ours: supports are gathered, not encoded again). supports = 0: `batch`
+    images, half of them normal where both exist, the abnormal ones spread evenly over the categories. Without
+    replacement where the images suffice. Raises DataError when no task has K + 1 normal images or nothing is eligible.
+    """
+    if spec.supports:
+        queries, candidates = _one_task(rows.samples, spec, rng)
+        supports = [_choose([i for i in candidates if i != query], spec.supports, rng) for query in queries]
+    else:
+        queries = _balanced(rows.samples, spec, rng)
+        supports = [[] for _ in queries]
+    needed = sorted({*queries, *(i for row in supports for i in row)})
+    at = {row: position for position, row in enumerate(needed)}
+    query = torch.tensor([at[i] for i in queries], dtype=torch.long)
+    support = torch.tensor([[at[i] for i in row] for row in supports], dtype=torch.long)
+    return Episode(rows.select(needed), query, support.reshape(len(queries), spec.supports), torch.arange(len(queries)))
+
+
+def _choose(items: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+    """`count` of `items`: without replacement while they last, with replacement when they are fewer."""
+    return [items[i] for i in rng.choice(len(items), count, replace=count > len(items))]
+
+
+def _one_task(samples: Sequence[Sample], spec: EpisodeSpec, rng: np.random.Generator) -> tuple[list[int], list[int]]:
+    """The queries of a batch, and the normal images among which their supports are drawn (at least K + 1)."""
+    queries_of: defaultdict[str, list[int]] = defaultdict(list)
+    normals_of: defaultdict[str, list[int]] = defaultdict(list)
+    for i in eligible(samples, spec):
+        queries_of[samples[i].task].append(i)
+        if samples[i].is_normal:
+            normals_of[samples[i].task].append(i)
+    tasks = sorted(task for task, normals in normals_of.items() if len(normals) > spec.supports)
+    if not tasks:
+        most = max(map(len, normals_of.values()), default=0)
+        raise DataError(
+            f"training with {spec.supports} supports needs {spec.supports + 1} normal images of one task and there are "
+            f"{most}; add normal images or lower the number of supports"
+        )
+    weights = np.array([len(queries_of[task]) for task in tasks])
+    task = tasks[rng.choice(len(tasks), p=weights / weights.sum())]
+    queries = _choose(queries_of[task], spec.batch, rng)
+    drawn = sorted({i for i in queries if samples[i].is_normal})
+    others = sorted(set(normals_of[task]) - set(drawn))
+    return queries, drawn + _choose(others, max(0, spec.supports + 1 - len(drawn)), rng)
+
+
+def _balanced(samples: Sequence[Sample], spec: EpisodeSpec, rng: np.random.Generator) -> list[int]:
+    able = eligible(samples, spec)
+    normals = [i for i in able if samples[i].is_normal]
+    showing: defaultdict[str, list[int]] = defaultdict(list)
+    for i in able:
+        for name in samples[i].categories:
+            showing[name].append(i)
+    if not able:
+        raise DataError("there is no image to train on; add images of the classes this hospital may use")
+    # An odd batch gives its last place to either side by a coin, so that neither is favoured in the long run.
+    half = (spec.batch + int(rng.integers(2))) // 2
+    count = half if normals and showing else spec.batch * bool(normals)
+    drawn = _choose(normals, count, rng) if count else []
+    names = [sorted(showing)[i] for i in rng.permutation(len(showing))]
+    for place in range(spec.batch - count):
+        images = showing[names[place % len(names)]]
+        drawn += _choose(sorted(set(images) - set(drawn)) or images, 1, rng)
+    return drawn

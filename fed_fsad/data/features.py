@@ -1,12 +1,14 @@
 """Images as a frozen network sees them: computed once per image, then kept."""
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fed_fsad.data.samples import Sample
+from fed_fsad.errors import DataError
 
 Features = Mapping[str, Tensor]
 """Name to tensor [N, ...]; row i of every tensor belongs to image i."""
@@ -32,3 +34,62 @@ class Rows:
             {name: tensor[rows] for name, tensor in self.features.items()},
             tuple(self.samples[i] for i in index),
         )
+
+
+class FeatureCache:
+    """Frozen features of images in memory; the least recently used are forgotten above `capacity_bytes`."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity = capacity_bytes
+        self._kept: OrderedDict[tuple[str, str, int], dict[str, Tensor]] = OrderedDict()
+        self._bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        """What the kept features take."""
+        return self._bytes
+
+    def rows(
+        self,
+        model_id: str,
+        encode: Callable[[Tensor], Features],
+        size: int,
+        samples: Sequence[Sample],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Rows:
+        """The samples' features, in their order; only images not seen before are read and encoded.
+
+        encode: [1, 3, size, size] in [0, 1] to name -> [1, ...]; frozen, and named by model_id. Images are encoded one
+        by one, because the last bits of a convolution depend on how many images share the call. progress: called with
+        (encoded, to encode). Raises DataError for no samples or for an image that cannot be read.
+        """
+        if not samples:
+            raise DataError("there is no image to look at; add images of the classes that are asked for")
+        kept = {sample.id: self._look_up((sample.id, model_id, size)) for sample in samples}
+        missing = {sample.id: sample for sample in samples if kept[sample.id] is None}
+        found = {image: row for image, row in kept.items() if row is not None}
+        for done, sample in enumerate(missing.values(), start=1):
+            image = torch.from_numpy(sample.source.image(size))[None]
+            with torch.no_grad():
+                row = {name: tensor[0].detach() for name, tensor in encode(image).items()}
+            found[sample.id] = row
+            self._keep((sample.id, model_id, size), row)
+            if progress is not None:
+                progress(done, len(missing))
+        rows = [found[sample.id] for sample in samples]
+        return Rows({name: torch.stack([row[name] for row in rows]) for name in rows[0]}, tuple(samples))
+
+    def _look_up(self, key: tuple[str, str, int]) -> dict[str, Tensor] | None:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def _keep(self, key: tuple[str, str, int], row: dict[str, Tensor]) -> None:
+        self._kept[key] = row
+        self._bytes += _size(row)
+        while self._bytes > self._capacity:
+            self._bytes -= _size(self._kept.popitem(last=False)[1])
+
+
+def _size(row: Mapping[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in row.values())

@@ -24,7 +24,10 @@ class PhantomData(Settings):
 
 
 class FolderData(Settings):
-    """Images on disk: `{train,test}/{class}/*`, or a CSV manifest `path,split,label,categories,patient,mask`."""
+    """Images on disk: `{train,test}/{class}/*`, or a CSV manifest `path,split,label,categories,patient,mask`.
+
+    In folders, a mask lies in `masks/{split}/{class}/` under its image's name, as PNG or TIFF.
+    """
 
     kind: Literal["folder"]
     root: Path = Field(description="folder that holds train/ and test/, or the manifest's paths")

@@ -22,7 +22,9 @@ class TrainingSettings(BaseModel):
 
     local_steps: int = Field(8, ge=1, description="gradient steps per round and site")
     lr: float = Field(1e-3, gt=0, description="Adam's step size")
+    betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's decay rates")
     batch: int = Field(16, ge=1, description="queries per step")
+    withheld: tuple[str, ...] = Field((), description="categories nobody trains on; the run's unseen categories")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,159 @@
+"""One round at one hospital: its policy decides, it trains on its own images, and only what is allowed leaves."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clients.site import Site
+from fed_fsad import __version__
+from fed_fsad.data.episodes import eligible
+from fed_fsad.errors import PolicyRefusal
+from fed_fsad.messages import Instruction, Reply
+from fed_fsad.methods.method import Method, part_of
+from fed_fsad.methods.training import OnStep, moving, train
+from fed_fsad.privacy.admission import admit_request, claim
+from fed_fsad.privacy.ledger import Ledger
+from fed_fsad.privacy.lines import Request
+from fed_fsad.privacy.noise import InsecureSeededNoise, SecureNoise
+from fed_fsad.privacy.release import Outbox, request_key
+from fed_fsad.privacy.training import Books, Plan, train_privately
+from fed_fsad.residents import resident, rows_of
+from fed_fsad.rundir import Event
+from fed_fsad.seeds import derive
+
+Observer = Callable[[Event], None]
+
+
+@dataclass
+class _Answer:
+    """What is gathered, method by method, for the reply."""
+
+    tensors: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    examples: dict[str, int] = field(default_factory=dict)
+    privacy: dict[str, Any] = field(default_factory=dict)
+
+
+def train_round(site: Site, instruction: Instruction, observer: Observer) -> Reply:
+    """Train every method that was asked for and that the site's policy and images allow.
+
+    Raises PolicyRefusal (nothing that was asked for is allowed), BudgetSpent and DataError; nothing has left then.
+    """
+    torch.set_num_threads(instruction.threads)
+    started = time.perf_counter()
+    plan = _plan(site, instruction)
+    answer = _Answer()
+    if site.policy.privacy == "off":
+        for method, parts in plan:
+            _train_plainly(site, instruction, method, parts, answer, observer)
+    else:
+        with _books(site) as books:
+            for method, parts in plan:
+                _train_privately(site, instruction, method, parts, books, len(plan), answer, observer)
+            answer.privacy = {
+                "epsilon": books.ledger.epsilon,
+                "delta": books.ledger.delta,
+                "unit": books.ledger.unit,
+                "claim": claim(site.policy, books.ledger),
+            }
+    return Reply(
+        site=site.name,
+        version=__version__,
+        tensors=answer.tensors,
+        metrics=answer.metrics,
+        examples=answer.examples,
+        seconds=time.perf_counter() - started,
+        **answer.privacy,
+    )
+
+
+def _plan(site: Site, instruction: Instruction) -> list[tuple[Method, tuple[str, ...]]]:
+    """Methods this site trains in every round of the run, with their parts; the same list in each round."""
+    plan: list[tuple[Method, tuple[str, ...]]] = []
+    refusals: list[PolicyRefusal] = []
+    for name, settings in sorted(instruction.settings.items()):
+        method = resident(name, settings, instruction.seed)
+        parts = tuple(dict.fromkeys(part_of(tensor) for tensor in method.trainable()))
+        try:
+            allowed = admit_request(site.policy, name, parts, instruction.cohort)
+        except PolicyRefusal as refusal:
+            refusals.append(refusal)
+            continue
+        if len(eligible(site.samples, method.episode)) > method.episode.supports:
+            plan.append((method, allowed))
+    if plan:
+        return plan
+    raise refusals[0] if refusals else PolicyRefusal("no_images", "no method finds enough images here: add images")
+
+
+def _train_plainly(
+    site: Site, instruction: Instruction, method: Method, parts: tuple[str, ...], answer: _Answer, observer: Observer
+) -> None:
+    name, settings = method.name, instruction.settings[method.name]
+    method.load(instruction.tensors[name])
+    samples = [site.samples[i] for i in eligible(site.samples, method.episode)]
+    rows = rows_of(method, _report(observer, site, name, "features"))(samples)
+    done = train(
+        method,
+        settings,
+        rows,
+        parts=parts,
+        stream=(instruction.seed, site.name, instruction.round),
+        on_step=_report(observer, site, name, "steps"),
+    )
+    answer.tensors[name] = {key: value.detach().clone() for key, value in moving(method, parts).items()}
+    answer.metrics[name] = {"loss": done.loss, **done.diagnostics}
+    answer.examples[name] = len(rows)
+
+
+def _train_privately(
+    site: Site,
+    instruction: Instruction,
+    method: Method,
+    parts: tuple[str, ...],
+    books: Books,
+    methods: int,
+    answer: _Answer,
+    observer: Observer,
+) -> None:
+    name, settings = method.name, instruction.settings[method.name]
+    method.load(instruction.tensors[name])
+    asked = {"settings": settings.model_dump(mode="json"), "parts": list(parts), "rounds": instruction.rounds}
+    request = Request(
+        run=instruction.run, round=instruction.round, method=name, key=request_key(instruction.tensors[name], asked)
+    )
+    seed = instruction.insecure_noise_seed
+    stream = ("noise", site.name, instruction.round, name)
+    answer.tensors[name] = train_privately(
+        method,
+        settings,
+        rows_of(method, _report(observer, site, name, "features")),
+        site.samples,
+        parts=parts,
+        books=books,
+        request=request,
+        plan=Plan(instruction.rounds, methods),
+        noise=SecureNoise() if seed is None else InsecureSeededNoise(derive(seed, *stream)),
+        on_step=_report(observer, site, name, "private steps"),
+    )
+
+
+@contextmanager
+def _books(site: Site) -> Iterator[Books]:
+    policy = site.policy
+    site.state.mkdir(parents=True, exist_ok=True)
+    path = site.state / "ledger.jsonl"
+    with Ledger.open(path, unit=policy.unit, delta=policy.delta, epsilon=policy.epsilon) as ledger:
+        yield Books(policy, ledger, Outbox(site.state / "outbox"))
+
+
+def _report(observer: Observer, site: Site, method: str, what: str) -> OnStep:
+    def on_step(done: int, total: int) -> None:
+        observer({"kind": "step", "site": site.name, "method": method, "what": what, "done": done, "total": total})
+
+    return on_step

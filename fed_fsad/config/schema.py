@@ -1,0 +1,120 @@
+"""The settings of a run. Every field is a key that a user may write in YAML."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, InstanceOf, SerializeAsAny, field_validator, model_validator
+
+from fed_fsad.data.settings import DataSettings, Holding, PhantomData, Settings
+from fed_fsad.evaluation.settings import EvaluationSettings
+from fed_fsad.methods.method import TrainingSettings
+from fed_fsad.privacy.policy import Policy, load_policy
+
+Name = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+
+
+class Hospital(Settings):
+    """One site of a simulated federation: what it holds, and the policy that it alone decides on."""
+
+    name: str = Field(pattern=Name)
+    holds: Holding
+    policy: Policy = Field(default_factory=Policy)
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _policy_from_file(cls, value: Any) -> Any:
+        return load_policy(Path(value)) if isinstance(value, str) else value
+
+
+class Strategy(Settings):
+    """How valid replies become the next global tensors: one of Flower's strategies, behind our guard."""
+
+    name: Literal["fedavg", "fedavgm", "fedadam", "fedyogi", "fedmedian", "fedtrimmedavg", "multikrum"] = "fedavg"
+    options: dict[str, float] = Field({}, description="arguments of Flower's strategy class, by its own names")
+
+
+class Federation(Settings):
+    """Who takes part in a round and what happens when somebody does not."""
+
+    rounds: int = Field(8, ge=1)
+    participants: int | None = Field(None, ge=1, description="sites asked per round; null = all")
+    min_replies: int | None = Field(None, ge=1, description="valid replies a round needs; null = more than half")
+    deadline_s: float = Field(600.0, gt=0, description="seconds to wait for the replies of a round")
+    wait_s: float = Field(120.0, gt=0, description="seconds to wait for the sites before the first round")
+    retries: int = Field(2, ge=0, description="times a round is repeated before the run stops")
+    weighting: Literal["equal", "size"] = Field("equal", description="sites count alike, or by their images")
+    norm_factor: float = Field(20.0, gt=1, description="reject updates longer than this times the cohort's median")
+    strategy: Strategy = Strategy()
+
+
+class PrivacySettings(Settings):
+    """Federation-wide privacy settings; the hospitals' policies stand above them."""
+
+    insecure_noise_seed: int | None = Field(
+        None, description="tests only: seeds privacy noise, which then hides nothing"
+    )
+
+
+class Config(Settings):
+    """A whole run."""
+
+    name: str = Field(pattern=Name)
+    seed: int = Field(0, ge=0, lt=2**62)
+    threads: int = Field(1, ge=1, description="torch threads; part of what makes two runs equal to the last bit")
+    engine: Literal["inprocess", "ray"] = "inprocess"
+    methods: Mapping[str, SerializeAsAny[InstanceOf[TrainingSettings]]] = Field(min_length=1)
+    data: DataSettings
+    hospitals: tuple[Hospital, ...] = Field(min_length=1)
+    federation: Federation = Federation()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    arms: tuple[Literal["pooled", "local"], ...] = Field(("pooled", "local"), description="trained for comparison")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holdings_are_of_the_data_kind(cls, raw: Any) -> Any:
+        """A holding need not repeat `kind`: it is the data's."""
+        kind = raw["data"].get("kind") if isinstance(raw, dict) and isinstance(raw.get("data"), dict) else None
+        hospitals = raw.get("hospitals") if isinstance(raw, dict) else None
+        if kind is None or not isinstance(hospitals, list | tuple):
+            return raw
+
+        def filled(hospital: Any) -> Any:
+            if not isinstance(hospital, dict):
+                return hospital
+            holds = hospital.get("holds") or {}
+            return {**hospital, "holds": {"kind": kind, **holds} if isinstance(holds, dict) else holds}
+
+        return {**raw, "hospitals": [filled(hospital) for hospital in hospitals]}
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        names = [hospital.name for hospital in self.hospitals]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two hospitals are called {twice[0]!r}; give every hospital a name of its own")
+        if any(hospital.holds.kind != self.data.kind for hospital in self.hospitals):
+            raise ValueError("hospitals must hold the same kind of data as data.kind says; drop `kind` from holds")
+        asked = self.federation.participants or len(names)
+        if asked > len(names):
+            raise ValueError(f"federation.participants is {asked} but there are {len(names)} hospitals; lower it")
+        if (self.federation.min_replies or 1) > asked:
+            raise ValueError(f"federation.min_replies is above the {asked} sites asked per round; lower it")
+        if isinstance(self.data, PhantomData) and self.data.pool < max(self.evaluation.shots):
+            raise ValueError(
+                f"evaluation.shots asks for {max(self.evaluation.shots)} supports but data.pool keeps only "
+                f"{self.data.pool}; raise data.pool or lower the shots"
+            )
+        return self
+
+    @property
+    def training(self) -> dict[str, TrainingSettings]:
+        """Settings by method, with the categories that nobody trains on filled in."""
+        withheld = {"withheld": self.evaluation.unseen_categories}
+        return {name: settings.model_copy(update=withheld) for name, settings in self.methods.items()}
+
+    @property
+    def holdings(self) -> dict[str, Holding]:
+        """What each hospital holds, by name."""
+        return {hospital.name: hospital.holds for hospital in self.hospitals}

@@ -1,0 +1,118 @@
+"""Which images each party of a federation works with: a simulated hospital, a real one, the server."""
+
+from collections.abc import Mapping, Sequence
+
+from fed_fsad.data.partition import Partition, check_names, partition
+from fed_fsad.data.phantoms import ORGANS, phantom_set
+from fed_fsad.data.samples import Sample
+from fed_fsad.data.scan import Skipped, scan
+from fed_fsad.data.settings import DataSettings, FolderData, FolderHolding, Holding, PhantomData, PhantomHolding
+from fed_fsad.errors import ConfigError, DataError
+from fed_fsad.seeds import derive
+
+
+def hospital_samples(
+    data: DataSettings,
+    holdings: Mapping[str, Holding],
+    site: str,
+    seed: int,
+    withheld: frozenset[str],
+    unseen_task: str | None,
+) -> list[Sample]:
+    """What hospital `site` of a simulation trains on; no image of a `withheld` category or of `unseen_task`.
+
+    Raises ConfigError when data, holdings, withheld names and unseen task do not fit together, DataError when the
+    images on disk do not serve.
+    """
+    check_names([site], holdings, "hospital")
+    if isinstance(data, FolderData):
+        return list(_split(data, holdings, seed, withheld, unseen_task).hospitals[site])
+    held = _phantom_holdings(holdings, withheld, unseen_task)
+    own = held[site]
+    return [
+        sample
+        for organ in own.organs
+        for sample in _draw(data, organ, own.normal, own.abnormal, own.style, derive(seed, "hospital", site), withheld)
+    ]
+
+
+def server_samples(
+    data: DataSettings,
+    holdings: Mapping[str, Holding],
+    seed: int,
+    withheld: frozenset[str],
+    unseen_task: str | None,
+) -> tuple[list[Sample], list[Sample]]:
+    """The server's support pool and its test images; only the test images show `withheld` categories.
+
+    Phantoms: scanner style 0, every organ that a hospital holds and the unseen one, `data.pool` images per class.
+    Folders: the pool is taken from train before the hospitals get theirs. Raises as hospital_samples, and DataError
+    when there is no test image or no normal image for the pool.
+    """
+    if isinstance(data, FolderData):
+        pool, test = list(_split(data, holdings, seed, withheld, unseen_task).pool), list(scan(data).test)
+        if not test:
+            raise DataError(f"{data.root} has no test images; put some into test/CLASS or call their split test")
+        if not any(sample.is_normal for sample in pool):
+            raise DataError(f"{data.root} has too few normal train images or patients for a support pool; add some")
+        return pool, test
+    organs = sorted(
+        {organ for own in _phantom_holdings(holdings, withheld, unseen_task).values() for organ in own.organs}
+    )
+    pool, test = [], []
+    for organ in [*organs, unseen_task] if unseen_task else organs:
+        kinds = len(set(ORGANS[organ].kinds) - withheld)
+        pool += _draw(data, organ, data.pool, data.pool * kinds, 0, derive(seed, "pool"), withheld)
+        test += _draw(data, organ, data.test_normal, data.test_abnormal, 0, derive(seed, "test"), frozenset())
+    return pool, test
+
+
+def site_samples(data: FolderData) -> list[Sample]:
+    """All train images of a real hospital. Raises DataError when there are none."""
+    if not (samples := list(scan(data).train)):
+        raise DataError(f"{data.root} has no train images; put some into train/CLASS or call their split train")
+    return samples
+
+
+def skipped(data: DataSettings) -> tuple[Skipped, ...]:
+    """The files of a data set that were left out, and why; phantoms leave out none."""
+    return scan(data).skipped if isinstance(data, FolderData) else ()
+
+
+def _split(
+    data: FolderData, holdings: Mapping[str, Holding], seed: int, withheld: frozenset[str], unseen_task: str | None
+) -> Partition:
+    if unseen_task is not None:
+        raise ConfigError(f"unseen_task {unseen_task!r} needs phantoms: folder data is one task; remove unseen_task")
+    folder = {site: own for site, own in holdings.items() if isinstance(own, FolderHolding)}
+    _check_kind(holdings, folder, "folder")
+    images = scan(data)
+    known = {name for sample in (*images.train, *images.test) for name in sample.categories}
+    check_names(withheld, known, "withheld category")
+    return partition(images.train, folder, data.normal, data.pool, seed, withheld)
+
+
+def _phantom_holdings(
+    holdings: Mapping[str, Holding], withheld: frozenset[str], unseen_task: str | None
+) -> dict[str, PhantomHolding]:
+    held = {site: own for site, own in holdings.items() if isinstance(own, PhantomHolding)}
+    _check_kind(holdings, held, "phantoms")
+    check_names(withheld, {kind for organ in ORGANS.values() for kind in organ.kinds}, "withheld category")
+    for site, own in held.items():
+        check_names(own.organs, ORGANS, f"organ of hospital {site!r}:")
+        if unseen_task in own.organs:
+            raise ConfigError(f"unseen_task {unseen_task!r} is held by hospital {site!r}; take it from its organs")
+    check_names([unseen_task] if unseen_task else [], ORGANS, "unseen_task")
+    return held
+
+
+def _check_kind(holdings: Mapping[str, Holding], fitting: Mapping[str, Holding], kind: str) -> None:
+    if other := sorted(holdings.keys() - fitting.keys()):
+        raise ConfigError(f"hospital {other[0]!r} has a holding of another kind than the data; give it kind: {kind}")
+
+
+def _draw(
+    data: PhantomData, organ: str, normal: int, abnormal: int, style: int, seed: int, withheld: frozenset[str]
+) -> Sequence[Sample]:
+    exclude = frozenset((organ, kind) for kind in ORGANS[organ].kinds if kind in withheld)
+    return phantom_set(organ, normal, abnormal, style, seed, data.pose_jitter, data.lesion_contrast, exclude)

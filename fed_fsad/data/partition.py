@@ -1,0 +1,129 @@
+"""One data set shared out over the hospitals of a simulation (ours): by class, by patient, by the run's seed."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from fed_fsad.data.samples import Sample
+from fed_fsad.data.settings import FolderHolding
+from fed_fsad.errors import ConfigError, DataError
+from fed_fsad.seeds import derive
+
+NORMAL = ""
+"""The class of a sample without categories; no category can have an empty name."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Images that stay together: all of a patient, or one image whose patient is unknown."""
+
+    key: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def classes(self) -> Counter[str]:
+        """Class name to images of the unit that show it."""
+        return Counter(name for sample in self.samples for name in classes_of(sample))
+
+
+@dataclass(frozen=True)
+class Partition:
+    """pool: what the server keeps to draw support sets from. hospitals: site name to its images; no overlaps."""
+
+    pool: tuple[Sample, ...]
+    hospitals: Mapping[str, tuple[Sample, ...]]
+
+
+def classes_of(sample: Sample) -> tuple[str, ...]:
+    """The classes a sample counts for: its categories, or NORMAL alone."""
+    return sample.categories or (NORMAL,)
+
+
+def partition(
+    samples: Sequence[Sample],
+    holdings: Mapping[str, FolderHolding],
+    normal: Collection[str],
+    pool: int,
+    seed: int,
+    withheld: frozenset[str],
+) -> Partition:
+    """Share train images out; the order of `samples` and of `holdings` changes nothing.
+
+    Images of `withheld` categories, and of patients that have one, go to nobody. The server's pool comes first: up to
+    `pool` images per class, at most a quarter of a class. Each hospital then gets its `share` of every class it does
+    not lack. `normal` are the class names that stand for NORMAL in `lacks`. Raises ConfigError for an unknown class
+    in `lacks`, DataError when a hospital gets no image.
+    """
+    known = {name for sample in samples for name in sample.categories}
+    lacks = {site: _lacked(site, holding, known, normal) for site, holding in holdings.items()}
+    units = [unit for unit in _units(samples) if not withheld & unit.classes.keys()]
+    if len(units) < len(holdings):
+        raise DataError(
+            f"{len(units)} train images or patients for {len(holdings)} hospitals; add images or drop sites"
+        )
+    kept = _take_pool(sorted(units, key=lambda unit: derive(seed, "pool", unit.key)), pool)
+    rest = [unit for unit in units if unit.key not in kept]
+    given = _share_out(rest, {site: holding.share for site, holding in holdings.items()}, lacks, seed)
+    if empty := sorted(site for site, own in given.items() if not own):
+        raise DataError(f"hospital {empty[0]!r} would get no image; raise its share or let it lack fewer classes")
+    return Partition(_images(kept.values()), {site: _images(own) for site, own in given.items()})
+
+
+def check_names(names: Iterable[str], known: Collection[str], what: str) -> None:
+    """Raises ConfigError with the nearest right name for the first of `names` that is not `known`."""
+    for name in sorted(names):
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+            raise ConfigError(f"{what} {name!r} does not exist; {hint}")
+
+
+def _lacked(site: str, holding: FolderHolding, known: Collection[str], normal: Collection[str]) -> frozenset[str]:
+    check_names(holding.lacks, {*known, *normal}, f"class that hospital {site!r} lacks:")
+    return frozenset(NORMAL if name in normal else name for name in holding.lacks)
+
+
+def _units(samples: Sequence[Sample]) -> list[Unit]:
+    grouped: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        grouped[f"patient {sample.patient}" if sample.patient else f"image {sample.id}"].append(sample)
+    return [Unit(key, tuple(sorted(own, key=lambda sample: sample.id))) for key, own in sorted(grouped.items())]
+
+
+def _images(units: Iterable[Unit]) -> tuple[Sample, ...]:
+    return tuple(sorted((sample for unit in units for sample in unit.samples), key=lambda sample: sample.id))
+
+
+def _take_pool(units: Sequence[Unit], pool: int) -> dict[str, Unit]:
+    """Whole units in the given order, as long as no class passes its limit."""
+    total = sum((unit.classes for unit in units), Counter[str]())
+    limit = {name: min(pool, count // 4) for name, count in total.items()}
+    taken: Counter[str] = Counter()
+    kept = {}
+    for unit in units:
+        if all(taken[name] + count <= limit[name] for name, count in unit.classes.items()):
+            taken += unit.classes
+            kept[unit.key] = unit
+    return kept
+
+
+def _share_out(
+    units: Sequence[Unit], shares: Mapping[str, float], lacks: Mapping[str, frozenset[str]], seed: int
+) -> dict[str, list[Unit]]:
+    """Units with the same classes go, one by one, to the hospital furthest behind its share (Sainte-Laguë's rule)."""
+    alike: defaultdict[tuple[str, ...], list[Unit]] = defaultdict(list)
+    for unit in units:
+        alike[tuple(sorted(unit.classes))].append(unit)
+    given: dict[str, list[Unit]] = {site: [] for site in sorted(shares)}
+    total = dict.fromkeys(given, 0)
+    for classes, group in sorted(alike.items()):
+        able = [site for site in given if not lacks[site] & set(classes)]
+        count = dict.fromkeys(able, 0)
+        for unit in sorted(group, key=lambda unit: derive(seed, "partition", unit.key)) if able else []:
+            size = len(unit.samples)
+            site = min(able, key=lambda s: ((2 * count[s] + size) / shares[s], total[s] / shares[s], s))
+            given[site].append(unit)
+            count[site] += size
+            total[site] += size
+    return given

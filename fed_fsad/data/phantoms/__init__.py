@@ -1,0 +1,8 @@
+"""The phantom world: medical-looking images of six organs with 25 anomalies, masks, captions and scanner styles."""
+
+from fed_fsad.data.phantoms.captions import caption
+from fed_fsad.data.phantoms.organs import ORGANS, Organ
+from fed_fsad.data.phantoms.styles import STYLES, Style
+from fed_fsad.data.phantoms.world import HELD_OUT, PhantomSource, phantom, phantom_set
+
+__all__ = ["HELD_OUT", "ORGANS", "STYLES", "Organ", "PhantomSource", "Style", "caption", "phantom", "phantom_set"]

@@ -1,0 +1,109 @@
+"""Image-level and pixel-level figures; NaN wherever a figure is not defined."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from fed_fsad import seeds
+
+Block = tuple[NDArray[np.int8], NDArray[np.float64]]
+"""Comparisons made on one set of N images: labels [C, N] of 1, 0 or -1 (left out), scores [D, C, N] over D draws."""
+
+
+def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Area under the ROC curve of [N] scores; NaN when only one class is present or a score is NaN."""
+    truth, values = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=np.float64)
+    return float(roc_auc_score(truth, values)) if _comparable(truth, values) else math.nan
+
+
+def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Average precision of [N] scores; NaN when only one class is present or a score is NaN."""
+    truth, values = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=np.float64)
+    return float(average_precision_score(truth, values)) if _comparable(truth, values) else math.nan
+
+
+def pixel_auroc(masks: NDArray[np.bool_], maps: NDArray[np.float32]) -> float:
+    """AUROC over all pixels of all images together; masks and maps are [N, H, W]; NaN with one kind of pixels only.
+
+    The same figure as `auroc`; scikit-learn's general one takes three times as long on millions of pixels.
+    """
+    if not masks.any() or masks.all():
+        return math.nan
+    order = np.argsort(maps, axis=None)
+    last_of_ties = np.append(np.flatnonzero(np.diff(maps.ravel()[order])), maps.size - 1)
+    positive = np.append(0, np.cumsum(masks.ravel()[order])[last_of_ties])
+    negative = np.append(0, last_of_ties + 1) - positive
+    # Every abnormal pixel beats the normal ones below it, and half of those that tie with it.
+    wins = np.diff(positive) @ ((negative[:-1] + negative[1:]) / 2)
+    return float(wins / (positive[-1] * negative[-1]))
+
+
+def f1(labels: ArrayLike, predicted: ArrayLike) -> float:
+    """F1 of [N] yes/no predictions; NaN when nothing is positive, 0 when no positive is found."""
+    truth = np.asarray(labels, dtype=bool)
+    return float(f1_score(truth, np.asarray(predicted, dtype=bool), zero_division=0.0)) if truth.any() else math.nan
+
+
+def macro(values: Sequence[float]) -> tuple[float, int]:
+    """The mean of the values that are defined, and how many were left out; (NaN, ...) when none is defined."""
+    defined = [value for value in values if not math.isnan(value)]
+    return (float(np.mean(defined)) if defined else math.nan), len(values) - len(defined)
+
+
+def spread(draws: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation over support draws; a single draw has no deviation: NaN."""
+    mean, _ = macro(draws)
+    return mean, float(np.std(draws, ddof=1)) if len(draws) > 1 else math.nan
+
+
+def bootstrap_interval(labels: ArrayLike, scores: ArrayLike, seed: int, n: int = 1000) -> tuple[float, float] | None:
+    """95 % percentile interval of the AUROC of [N] scores: images are resampled, positives and negatives apart."""
+    return bootstrap_macro(
+        [(np.asarray(labels, dtype=np.int8)[None], np.asarray(scores, np.float64)[None, None])], seed, n
+    )
+
+
+def bootstrap_macro(blocks: Sequence[Block], seed: int, n: int = 1000) -> tuple[float, float] | None:
+    """95 % percentile interval of the AUROC averaged over all comparisons and draws (Efron 1979; strata are ours).
+
+    Within a block the same images are resampled for every comparison and draw, among those of equal labels, so no
+    comparison ever loses a class. None when no comparison has both classes.
+    """
+    stream = seeds.numpy_stream(seed, "bootstrap")
+    total, compared = np.zeros(n), 0
+    for labels, scores in blocks:
+        counts = _resampled(labels, stream, n)
+        for row, values in zip(labels, scores.swapaxes(0, 1), strict=True):
+            positive, negative = row == 1, row == 0
+            if not (positive.any() and negative.any()) or np.isnan(values).any():
+                continue
+            wins = np.mean([_wins(draw[positive], draw[negative]) for draw in values], axis=0)
+            total += ((counts[:, positive] @ wins) * counts[:, negative]).sum(axis=1) / wins.size
+            compared += 1
+    if not compared:
+        return None
+    low, high = np.percentile(total / compared, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _comparable(truth: NDArray[np.bool_], values: NDArray[np.float64]) -> bool:
+    return bool(truth.any() and not truth.all() and not np.isnan(values).any())
+
+
+def _wins(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[P, Q]: 1 where the positive scores above the negative, 1/2 where they tie; its mean is the AUROC."""
+    left, right = positive[:, None], negative[None, :]
+    return np.where(left == right, 0.5, left > right)
+
+
+def _resampled(labels: NDArray[np.int8], stream: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """[n, N]: how often each resample holds each image; images of equal label columns form a stratum."""
+    stratum = np.unique(labels, axis=1, return_inverse=True)[1].ravel()
+    counts = np.empty((n, labels.shape[1]))
+    for number in np.unique(stratum):
+        members = np.flatnonzero(stratum == number)
+        counts[:, members] = stream.multinomial(len(members), np.full(len(members), 1 / len(members)), size=n)
+    return counts

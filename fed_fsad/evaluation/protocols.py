@@ -1,0 +1,46 @@
+"""The few-shot evaluation that the server runs: one entry for every method, whatever its protocol."""
+
+from dataclasses import replace
+
+from fed_fsad.data.features import Rows
+from fed_fsad.evaluation import categories, detection
+from fed_fsad.evaluation.bed import RowsOf, TestBed, draw_support
+from fed_fsad.evaluation.details import describe
+from fed_fsad.evaluation.pixels import Masks
+from fed_fsad.evaluation.results import Evaluation
+from fed_fsad.evaluation.settings import EvaluationSettings
+from fed_fsad.evaluation.trials import Judge, Panel, Trial, run_trials
+from fed_fsad.methods.method import Method
+
+__all__ = ["RowsOf", "TestBed", "compare", "draw_support", "evaluate"]
+
+
+def evaluate(
+    method: Method, rows_of: RowsOf, bed: TestBed, settings: EvaluationSettings, seed: int, *, details: bool = False
+) -> Evaluation:
+    """The method's figures on the bed, by its protocol; with `details` also image by image, in `Evaluation.details`.
+
+    The same seed draws the same supports. Raises DataError when the bed cannot serve the settings or a score is not
+    finite.
+    """
+
+    def panel(support: Rows, task: str) -> Judge:
+        bank = method.fit_support(support, task)
+        return lambda queries: {method.name: method.score(queries.features, bank)}
+
+    masks = Masks(method.image_size)
+    evaluation, trials = compare(method, panel, rows_of, bed, settings, seed, masks)[method.name]
+    if not details:
+        return evaluation
+    return replace(evaluation, details=describe(method, rows_of, trials, settings, masks))
+
+
+def compare(
+    method: Method, panel: Panel, rows_of: RowsOf, bed: TestBed, settings: EvaluationSettings, seed: int, masks: Masks
+) -> dict[str, tuple[Evaluation, list[Trial]]]:
+    """Every detector of the panel on the draws, images and figures of the method's protocol, by the detector's name."""
+    detect = method.protocol == "detection"
+    draws = (detection.plan if detect else categories.plan)(bed, settings, seed)
+    summarise = detection.summarise if detect else categories.summarise
+    trials = run_trials(panel, rows_of, bed, draws)
+    return {name: (summarise(mine, settings, masks, seed), mine) for name, mine in trials.items()}

@@ -1,0 +1,117 @@
+"""What an evaluation found: figures for the summary, and details for a person's eyes."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_fsad.data.samples import Image, Mask
+
+Figures = dict[str, float | None]
+Summary = dict[str, float | str | list[float] | Figures | None]
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """Points of a ROC curve from (0, 0) to (1, 1)."""
+
+    fpr: tuple[float, ...]
+    tpr: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """One test image's score; `name` is what its source calls it, never a path."""
+
+    name: str
+    task: str
+    label: int
+    categories: tuple[str, ...]
+    score: float
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """An image worth looking at, [3, S, S], its mask and map [S, S] where there are any; kind says why it is here."""
+
+    score: ImageScore
+    kind: str
+    image: Image
+    mask: Mask | None
+    map: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class ChosenSign:
+    """A sign of a category: its AUROC on the supports, and whether it is used."""
+
+    sign: str
+    reliability: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Details:
+    """The first support draw image by image: ROC curves by name, scores, a gallery, signs by task and category."""
+
+    roc: Mapping[str, RocCurve]
+    scores: tuple[ImageScore, ...]
+    gallery: tuple[GalleryItem, ...]
+    signs: Mapping[str, Mapping[str, tuple[ChosenSign, ...]]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one detector, means over support draws; NaN where a figure is not defined.
+
+    image_auroc, image_auroc_sd: mean and standard deviation over draws, by shots ("2", "4", "8") or by protocol ("p1",
+    "p2", "p3", "binary", "held_out"). left_out: by the same keys, how many tasks or categories had no AUROC and are
+    not in the mean. headline_key, headline_name: the entry that stands for the whole, and what a table calls it.
+    interval: the headline's 95 % interval over test images; None when it has no value.
+    average_precision, pixel_auroc, pixel_aupro: at the headline's shots; pixel figures are None without maps or masks.
+    """
+
+    image_auroc: Mapping[str, float]
+    image_auroc_sd: Mapping[str, float]
+    left_out: Mapping[str, int]
+    headline_key: str
+    headline_name: str
+    interval: tuple[float, float] | None
+    average_precision: float
+    pixel_auroc: float | None
+    pixel_aupro: float | None
+    extra: Mapping[str, float]
+    details: Details | None = None
+
+    @property
+    def headline(self) -> float:
+        """The one number to compare detectors by."""
+        return self.image_auroc[self.headline_key]
+
+    def summary(self) -> Summary:
+        """The figures as JSON values: undefined ones are None, left_out is the headline's; details are not in it."""
+        return {
+            "headline": defined(self.headline),
+            "headline_key": self.headline_key,
+            "headline_name": self.headline_name,
+            "interval": None if self.interval is None else list(self.interval),
+            "image_auroc": _figures(self.image_auroc),
+            "image_auroc_sd": _figures(self.image_auroc_sd),
+            "average_precision": defined(self.average_precision),
+            "pixel_auroc": defined(self.pixel_auroc),
+            "pixel_aupro": defined(self.pixel_aupro),
+            "left_out": self.left_out[self.headline_key],
+            "left_out_each": _figures(self.left_out),
+            "extra": _figures(self.extra),
+        }
+
+
+def defined(value: float | None) -> float | None:
+    """The value, or None for NaN, which JSON does not know."""
+    return None if value is None or math.isnan(value) else value
+
+
+def _figures(values: Mapping[str, float]) -> Figures:
+    return {key: defined(value) for key, value in values.items()}

@@ -1,0 +1,69 @@
+"""Plain local training: what a hospital does between two messages when no privacy is asked for."""
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fed_fsad.data.episodes import sample_episode
+from fed_fsad.data.features import Rows
+from fed_fsad.errors import DataError
+from fed_fsad.methods.method import Method, TrainingSettings, part_of
+from fed_fsad.seeds import numpy_stream
+
+OnStep = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """Mean loss over the steps, and the method's diagnostics on the last batch."""
+
+    loss: float
+    diagnostics: dict[str, float]
+
+
+def moving(method: Method, parts: Collection[str]) -> dict[str, Tensor]:
+    """The trainable tensors of `parts`, by name."""
+    return {name: tensor for name, tensor in method.trainable().items() if part_of(name) in parts}
+
+
+def optimiser(tensors: dict[str, Tensor], settings: TrainingSettings) -> torch.optim.Adam:
+    """Adam as both papers use it, with fresh moments: nothing of it survives a round."""
+    return torch.optim.Adam(list(tensors.values()), lr=settings.lr, betas=settings.betas)
+
+
+def train(
+    method: Method,
+    settings: TrainingSettings,
+    rows: Rows,
+    *,
+    parts: Collection[str],
+    stream: tuple[int, str, int],
+    steps: int | None = None,
+    on_step: OnStep = lambda done, total: None,
+) -> TrainingLog:
+    """Train `parts` of a method in place on a site's frozen features.
+
+    stream: (seed, site, round), which names the episodes' random stream. steps: settings.local_steps unless given.
+    Raises DataError when the loss stops being a number.
+    """
+    seed, site, round_ = stream
+    rng = numpy_stream(seed, "episodes", method.name, site, round_)
+    tensors = moving(method, parts)
+    adam = optimiser(tensors, settings)
+    total, steps = 0.0, steps or settings.local_steps
+    for step in range(steps):
+        episode = sample_episode(rows, method.episode, rng)
+        loss = method.losses(episode).mean()
+        if not math.isfinite(value := float(loss.detach())):
+            raise DataError(f"{method.name}: the training loss is {value}; lower methods.{method.name}.lr")
+        gradients = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
+        for tensor, gradient in zip(tensors.values(), gradients, strict=True):
+            tensor.grad = gradient
+        adam.step()
+        total += value
+        on_step(step + 1, steps)
+    return TrainingLog(total / steps, method.diagnostics(episode))

@@ -1,0 +1,30 @@
+"""Writing that survives a crash: what these functions have returned from is on the disk."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+
+def append(file: BinaryIO, content: bytes) -> None:
+    """Write at the end of a file opened for appending."""
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Make `content` the whole of a file; a crash leaves the old file or the new one."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        append(file, content)
+    part.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,123 @@
+"""Private local training: clipped and noised on full batches, paid for in the ledger before anything leaves."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fed_fsad.data.features import Rows
+from fed_fsad.data.samples import Sample
+from fed_fsad.methods.method import Method, TrainingSettings
+from fed_fsad.methods.training import OnStep, moving, optimiser
+from fed_fsad.privacy.admission import admit_records, plan_noise
+from fed_fsad.privacy.gradients import private_gradient
+from fed_fsad.privacy.ledger import Ledger
+from fed_fsad.privacy.lines import Request
+from fed_fsad.privacy.noise import Noise
+from fed_fsad.privacy.policy import Policy
+from fed_fsad.privacy.records import Records, partition_records, private_episode
+from fed_fsad.privacy.release import Outbox, release
+
+log = logging.getLogger(__name__)
+
+SPLIT_SEED = 0
+"""The record split depends on names alone and outlives runs, so no server's seed may change it."""
+
+
+@dataclass(frozen=True)
+class Books:
+    """What a private release is entered in: the hospital's policy, its open ledger, and its outbox."""
+
+    policy: Policy
+    ledger: Ledger
+    outbox: Outbox
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will ask of this site, from which σ follows: rounds in all, and methods trained in each."""
+
+    rounds: int
+    methods: int
+
+
+def train_privately(
+    method: Method,
+    settings: TrainingSettings,
+    rows_of: Callable[[Sequence[Sample]], Rows],
+    samples: Sequence[Sample],
+    *,
+    parts: Collection[str],
+    books: Books,
+    request: Request,
+    plan: Plan,
+    noise: Noise,
+    on_step: OnStep = lambda done, total: None,
+) -> Mapping[str, Tensor]:
+    """Train `parts` with example-level DP and return their new values, already charged to the ledger.
+
+    Asked again for the same request, the same bytes return and nothing is charged. Raises PolicyRefusal and
+    BudgetSpent; nothing has left then.
+    """
+    policy, ledger = books.policy, books.ledger
+    tensors = moving(method, parts)
+    records = partition_records(samples, method.episode, SPLIT_SEED, policy.unit)
+    feasible = admit_records(policy, records, sum(tensor.numel() for tensor in tensors.values()))
+    if feasible.warning:
+        log.warning("%s: %s", method.name, feasible.warning)
+    ledger.freeze(method.name, records)
+    sigma = plan_noise(policy, ledger, request.run, plan.rounds * plan.methods * policy.steps_per_round)
+
+    def compute() -> Mapping[str, Tensor]:
+        rows = rows_of(_members(samples, records))
+        _descend(method, settings, rows, records, tensors, policy=policy, sigma=sigma, noise=noise, on_step=on_step)
+        return {name: tensor.detach() for name, tensor in tensors.items()}
+
+    return release(
+        ledger,
+        books.outbox,
+        request,
+        releases=policy.steps_per_round,
+        sigma=sigma,
+        secure=noise.secure,
+        compute=compute,
+    )
+
+
+def _members(samples: Sequence[Sample], records: Records) -> list[Sample]:
+    wanted = {name for record in records for name in record}
+    return [sample for sample in samples if sample.id in wanted]
+
+
+def _descend(
+    method: Method,
+    settings: TrainingSettings,
+    rows: Rows,
+    records: Records,
+    tensors: dict[str, Tensor],
+    *,
+    policy: Policy,
+    sigma: float,
+    noise: Noise,
+    on_step: OnStep,
+) -> None:
+    """Adam on noisy gradients: whatever it does with them is post-processing and costs no privacy."""
+    episode = private_episode(rows, records, method.episode.supports)
+    adam = optimiser(tensors, settings)
+    for step in range(policy.steps_per_round):
+        found = private_gradient(
+            method,
+            episode,
+            records=len(records),
+            clip_norm=policy.clip_norm,
+            noise_multiplier=sigma,
+            noise=noise,
+            names=list(tensors),
+        )
+        for name, tensor in tensors.items():
+            tensor.grad = found.gradients[name]
+        adam.step()
+        on_step(step + 1, policy.steps_per_round)
+        clipped = 100 * found.clipped_fraction
+        log.info("%s: %.0f %% of the records clipped, %d invalid", method.name, clipped, found.invalid_records)

@@ -1,0 +1,171 @@
+"""What a run leaves behind: config, environment, metrics as they happen, checkpoints, summary, report."""
+
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fed_fsad import __version__
+from fed_fsad.config import Config, parse_config, resolved_yaml
+from fed_fsad.errors import CheckpointError, DataError
+
+Event = Mapping[str, Any]
+"""One thing that happened, JSON-able, told apart by its "kind"."""
+
+PACKAGES = ("flwr", "torch", "torchvision", "open_clip_torch", "opacus", "numpy", "scikit-learn", "ray")
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a kill at any moment, finds the old or the new content, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of one run."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: Config) -> "RunDir":
+        """Start a run in `path`. Raises DataError when a run already lies there: nothing written is ever lost."""
+        if (path / "config.yaml").exists():
+            raise DataError(f"{path} already holds a run; add --resume to continue it, or choose another --out")
+        run = cls(path)
+        write_atomic(path / "environment.json", _json(_environment()))
+        write_atomic(path / "config.yaml", resolved_yaml(config).encode())
+        return run
+
+    @classmethod
+    def resume(cls, path: Path, config: Config) -> "RunDir":
+        """Continue the run in `path`. Raises CheckpointError when it was made with another config."""
+        run = cls(path)
+        old = run.config().model_dump(mode="json")
+        difference = first_difference(old, config.model_dump(mode="json"))
+        if difference:
+            raise CheckpointError(
+                f"{path} was started with another config: {difference}; "
+                "resume it with the config it was started with, or choose another --out"
+            )
+        run._mend_log()
+        return run
+
+    def config(self) -> Config:
+        """The resolved config of this run. Raises CheckpointError when there is none."""
+        path = self.path / "config.yaml"
+        if not path.exists():
+            raise CheckpointError(f"{self.path} holds no run to resume; drop --resume, or check the path")
+        return parse_config(path.read_text(encoding="utf-8"), str(path))
+
+    @property
+    def run_id(self) -> str:
+        """The identity of the run across restarts: what hospitals' ledgers know it by."""
+        return str(json.loads((self.path / "environment.json").read_text())["run_id"])
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie."""
+        return self.path / "checkpoints"
+
+    def site(self, name: str) -> Path:
+        """The state folder of a simulated hospital."""
+        return self.path / "sites" / name
+
+    def log(self, event: Event) -> None:
+        """Append one line to metrics.jsonl, on disk before this returns."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(_plain(event), allow_nan=False) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+
+    def _mend_log(self) -> None:
+        """Cut off a last line that a kill left without its end, so that the next line starts on its own."""
+        path = self.path / "metrics.jsonl"
+        if path.exists() and not (data := path.read_bytes()).endswith(b"\n"):
+            write_atomic(path, data[: data.rfind(b"\n") + 1])
+
+    def events(self) -> list[dict[str, Any]]:
+        """What happened so far; a last line that a kill cut short is left out."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Replace summary.json."""
+        write_atomic(self.path / "summary.json", _json(summary))
+
+    def summary(self) -> dict[str, Any]:
+        """The summary, empty before the first one was written."""
+        path = self.path / "summary.json"
+        loaded: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return loaded
+
+
+def first_difference(old: Any, new: Any, key: str = "") -> str | None:
+    """The first key in which two plain structures differ, as "key was … and is …", or None."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*old, *(name for name in new if name not in old)]:
+            inner = f"{key}.{name}" if key else str(name)
+            found = first_difference(old.get(name), new.get(name), inner)
+            if found:
+                return found
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        steps = (first_difference(a, b, f"{key}.{i}") for i, (a, b) in enumerate(zip(old, new, strict=True)))
+        return next((step for step in steps if step), None)
+    return None if old == new else f"{key} was {old!r} and is {new!r}"
+
+
+def _environment() -> dict[str, Any]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "run_id": uuid.uuid4().hex,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "fed_fsad": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "versions": versions,
+    }
+
+
+def _plain(content: Any) -> Any:
+    """JSON has no NaN: figures that do not exist are written as null."""
+    if isinstance(content, Mapping):
+        return {str(key): _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(_plain(content), indent=1, allow_nan=False) + "\n").encode()

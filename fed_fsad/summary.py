@@ -1,0 +1,89 @@
+"""summary.json: the whole run in one object, always computed anew from what metrics.jsonl holds."""
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from fed_fsad.rundir import RunDir
+
+Line = Mapping[str, Any]
+
+
+def summarise(run: RunDir, status: str, error: str | None = None) -> dict[str, Any]:
+    """Everything a script wants to know of a run, JSON-able; figures that do not exist are None.
+
+    A round that was repeated (after a failed try or a restart) counts with its last lines.
+    """
+    config = run.config()
+    lines = _latest(run.events())
+    rounds = [line for line in lines if line["kind"] == "round"]
+    seconds = sum(line["seconds"] for line in rounds)
+    return {
+        "status": status,
+        "error": error,
+        "name": config.name,
+        "seed": config.seed,
+        "engine": config.engine,
+        "rounds": max((line["round"] for line in rounds), default=0),
+        "seconds": {"total": seconds, "per_round": seconds / len(rounds) if rounds else None},
+        "bytes": {"up": sum(line["bytes_up"] for line in rounds), "down": sum(line["bytes_down"] for line in rounds)},
+        "insecure_noise": config.privacy.insecure_noise_seed is not None,
+        "skipped_images": [image for line in lines if line["kind"] == "skipped" for image in line["images"]],
+        "warnings": list(dict.fromkeys(line["text"] for line in run.events() if line["kind"] == "warning")),
+        "methods": {name: _method(name, lines) for name in config.methods},
+        "sites": {hospital.name: _site(hospital.name, lines) for hospital in config.hospitals},
+    }
+
+
+def _latest(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line per thing: of lines about the same round, site, method, arm and name, the last one."""
+    keys = ("kind", "round", "site", "method", "arm", "name")
+    return list({tuple(event.get(key) for key in keys): event for event in events}.values())
+
+
+def _method(name: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    own = [line for line in lines if line.get("method") == name]
+    curve = sorted((line for line in own if line["kind"] == "evaluation"), key=lambda line: int(line["round"]))
+    if not curve:
+        return {}
+    last, first = curve[-1], curve[0]
+    arms = {"federated": last["headline"]}
+    for arm in ("pooled", "local"):
+        found = [line["headline"] for line in own if line["kind"] == "arm" and line["arm"] == arm]
+        known = [value for value in found if value is not None]
+        if known:
+            arms[arm] = fmean(known)
+    if first["round"] == 0:
+        arms["untrained"] = first["headline"]
+    return {
+        "image_auroc": last["image_auroc"],
+        "image_auroc_sd": last["image_auroc_sd"],
+        "headline": last["headline"],
+        "headline_name": last["headline_name"],
+        "interval": last["interval"],
+        "average_precision": last["average_precision"],
+        "pixel_auroc": last["pixel_auroc"],
+        "pixel_aupro": last["pixel_aupro"],
+        "extra": last["extra"],
+        "arms": arms,
+        "baselines": {line["name"]: line["headline"] for line in own if line["kind"] == "baseline"},
+        "left_out": last["left_out"],
+    }
+
+
+def _site(name: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    own = sorted(
+        (line for line in lines if line["kind"] == "site" and line["site"] == name), key=lambda x: int(x["round"])
+    )
+    good = [line for line in own if line["status"] == "ok"]
+    last = good[-1] if good else {}
+    examples = [block["examples"] for block in last.get("methods", {}).values() if "examples" in block]
+    return {
+        "rounds": len(good),
+        "failures": len([line for line in own if line["status"] not in ("ok", "budget_spent")]),
+        "examples": max(examples) if examples else None,
+        **{key: last.get(key) for key in ("epsilon", "delta", "unit", "claim")},
+        "local": {
+            line["method"]: line["headline"] for line in lines if line["kind"] == "arm" and line.get("site") == name
+        },
+    }

@@ -1,0 +1,1 @@
+"""How the embedded weights were made, re-runnable: `python -m pretraining --help`."""

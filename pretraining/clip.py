@@ -1,0 +1,122 @@
+"""The embedded CLIP: images against captions and single signs, with lesion masks as a second teacher (ours)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fed_fsad.methods.sdmad.backbone import Backbone, Tokenizer, build_embedded
+from fed_fsad.methods.sdmad.loss import sign_loss
+from fed_fsad.methods.sdmad.selection import sign_means
+from fed_fsad.methods.sdmad.towers import TextTower
+from fed_fsad.seeds import derive, numpy_stream
+from pretraining.corpus import PhantomCorpus
+from pretraining.training import Plan
+
+ORGANS_PER_STEP, IMAGES, CAPTIONS = 3, 32, 16
+"""A step shows few organs, so that its negatives are hard; images and captions of each, and every sign of it."""
+HOTTEST = 4.6
+"""Largest log of the logit scale, a factor of 100 as in CLIP."""
+
+
+def clip_plan(seed: int, steps: int) -> Plan:
+    """The recipe of the embedded CLIP."""
+    return Plan("clip", seed, steps, lr=1e-3, weight_decay=0.05, save_every=100)
+
+
+class ClipTraining(nn.Module):
+    """The open_clip model with a lesion-mask head over its patch tokens, which only training needs."""
+
+    def __init__(self, config: Mapping[str, Any], tokenizer: Tokenizer, corpus: PhantomCorpus, seed: int) -> None:
+        super().__init__()
+        self.seed, self.corpus, self.tokenizer = seed, corpus, tokenizer
+        self.model = build_embedded(config, seed)
+        vision, transform = config["model_cfg"]["vision_cfg"], config["preprocess_cfg"]
+        self.cells: int = vision["image_size"] // vision["patch_size"]
+        self.mean, self.std = (torch.tensor(transform[key]).view(3, 1, 1) for key in ("mean", "std"))
+        backbone = Backbone("training", self.model, tokenizer, self.mean, self.std, vision["image_size"], "")
+        self.text = TextTower(backbone)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "clip", "mask head"))
+            self.mask_head = nn.Sequential(nn.LayerNorm(vision["width"]), nn.Linear(vision["width"], 1))
+
+    def loss(self, step: int) -> Tensor:
+        """The step's loss: captions, single signs, and where the lesions are."""
+        rng = numpy_stream(self.seed, "clip", step)
+        organs = rng.permutation(list(self.corpus.by_organ))[:ORGANS_PER_STEP]
+        drawn = np.stack([rng.choice(self.corpus.by_organ[organ], IMAGES) for organ in organs])
+        indices = drawn.T.flatten().tolist()
+        images, masks = self.corpus.pixels(indices, rng)
+        captions = [self.corpus.caption(i, rng) for i in indices[: CAPTIONS * ORGANS_PER_STEP]]
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(max=HOTTEST)
+        embedding, tokens = self._see(images)
+        scale = self.model.logit_scale.exp()
+        return (
+            self._caption_loss(embedding[: len(captions)], captions, indices, scale)
+            + self._sign_loss(embedding, indices, scale)
+            + self._mask_loss(tokens, masks)
+        )
+
+    def _see(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit embeddings [B, D] and the last layer's patch tokens [B, cells * cells, W]."""
+        kept: list[Tensor] = []
+        watch = self.model.visual.transformer.register_forward_hook(lambda *call: kept.append(call[2]))
+        try:
+            embedding = self.model.encode_image((images - self.mean) / self.std, normalize=True)
+        finally:
+            watch.remove()
+        return embedding, kept[0][:, 1:]
+
+    def read(self, texts: Sequence[str]) -> Tensor:
+        """Unit embeddings [N, D] of the texts, cut after the longest one."""
+        tokens = self.tokenizer(list(texts))
+        return self.text.encode(tokens[:, : int(tokens.argmax(1).max()) + 1], None, None)
+
+    def _caption_loss(self, images: Tensor, captions: list[str], indices: list[int], scale: Tensor) -> Tensor:
+        """Both directions; captions of images with the same organ and findings are positives of each other's images."""
+        logits = scale * images @ self.read(captions).T
+        names = [(self.corpus.samples[i].task, self.corpus.samples[i].categories) for i in indices[: len(captions)]]
+        same = torch.tensor([[one == other for other in names] for one in names])
+        return (multi_positive(logits, same) + multi_positive(logits.T, same.T)) / 2
+
+    def _sign_loss(self, images: Tensor, indices: list[int], scale: Tensor) -> Tensor:
+        """Within each organ and both directions, an image is a positive of every sign its findings may show; beside
+        it SD-MAD's own stage-1 loss, which compares the means of sign groups as zero-shot scoring does."""
+        samples = [self.corpus.samples[i] for i in indices]
+        shown_here = {sample.task for sample in samples}
+        tables = {task: table for task, table in self.corpus.tables.items() if task in shown_here}
+        texts = self.read([f"a {t.modality} image showing {sign}" for t in tables.values() for sign in t.signs])
+        losses = []
+        for table, signs in zip(
+            tables.values(), torch.split(texts, [len(t.signs) for t in tables.values()]), strict=True
+        ):
+            own = [i for i, sample in enumerate(samples) if sample.task == table.task]
+            labels = table.labels([samples[i].categories for i in own])
+            groups = torch.cat([~labels.any(1, keepdim=True), labels], dim=1)
+            shown = (groups.float() @ table.member.float()) > 0
+            logits = scale * images[own] @ signs.T
+            matched = multi_positive(logits, shown) + multi_positive(logits.T, shown.T)
+            told_apart = sign_loss(sign_means(logits, table.member), labels, inter_weight=1.0)
+            losses.append(matched + told_apart.mean())
+        return torch.stack(losses).mean() / 2
+
+    def _mask_loss(self, tokens: Tensor, masks: Tensor) -> Tensor:
+        """Which patches hold a lesion; lesions are rare, so each side weighs half."""
+        share = F.adaptive_max_pool2d(masks, self.cells).flatten(1)
+        weight = share / share.sum().clamp(min=1) + (1 - share) / (1 - share).sum().clamp(min=1)
+        logits = self.mask_head(tokens).squeeze(-1)
+        return F.binary_cross_entropy_with_logits(logits, share, weight, reduction="sum") / 2
+
+
+def multi_positive(logits: Tensor, positive: Tensor) -> Tensor:
+    """-log of the softmax over a row, averaged over the row's positives and then over the rows that have any.
+
+    logits: [N, M]; positive: [N, M] bool. After Khosla et al. 2020, equation 2, across modalities.
+    """
+    count = positive.sum(1)
+    per_row = -(logits.log_softmax(1) * positive).sum(1) / count.clamp(min=1)
+    return per_row.sum() / (count > 0).sum().clamp(min=1)

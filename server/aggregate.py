@@ -1,0 +1,119 @@
+"""Valid replies become the next global tensors: Flower's strategies, fed in one order and kept in one dtype."""
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import strategy as flower
+from torch import Tensor
+
+from fed_fsad.config import Federation
+from fed_fsad.config.schema import Strategy
+from fed_fsad.errors import ConfigError
+from fed_fsad.messages import Reply, Tensors, arrays_of, tensors_of
+from fed_fsad.methods.method import part_of
+
+STRATEGIES: Mapping[str, Callable[..., flower.FedAvg]] = {
+    "fedavg": flower.FedAvg,
+    "fedavgm": flower.FedAvgM,
+    "fedadam": flower.FedAdam,
+    "fedyogi": flower.FedYogi,
+    "fedmedian": flower.FedMedian,
+    "fedtrimmedavg": flower.FedTrimmedAvg,
+    "multikrum": flower.MultiKrum,
+}
+MOMENTS = ("m_t", "v_t")
+
+# Flower logs a line for every part of every round; metrics.jsonl says it once per round, by site.
+logging.getLogger("flwr").setLevel(logging.WARNING)
+
+
+def make_strategy(settings: Strategy) -> flower.FedAvg:
+    """Flower's strategy object. Raises ConfigError when an option is not one of its arguments."""
+    kind = STRATEGIES[settings.name]
+    known = sorted(inspect.signature(kind).parameters)
+    for option in settings.options:
+        if option not in known:
+            raise ConfigError(
+                f"federation.strategy.options: {settings.name} has no option {option!r}; it has {', '.join(known)}"
+            )
+    return kind(**settings.options)
+
+
+class Aggregator:
+    """One Flower strategy for every part of every method, so that a site may send some parts and not others."""
+
+    def __init__(self, settings: Federation) -> None:
+        self._settings = settings
+        self._strategies: dict[str, flower.FedAvg] = {}
+        make_strategy(settings.strategy)
+
+    def combine(self, round_: int, method: str, current: Tensors, replies: Sequence[Reply]) -> dict[str, Tensor]:
+        """The next tensors of one method, [the same names, shapes and dtypes as `current`].
+
+        Replies enter in the order of their site names, so the last bits do not depend on who answered first. A part
+        that nobody sent keeps its values.
+        """
+        ordered = sorted((reply for reply in replies if method in reply.tensors), key=lambda reply: reply.site)
+        weights = self._weights(method, ordered)
+        merged = {name: tensor.detach().clone() for name, tensor in current.items()}
+        for part in sorted({part_of(name) for name in current}):
+            names = [name for name in current if part_of(name) == part]
+            senders = [reply for reply in ordered if names[0] in reply.tensors[method]]
+            if not senders:
+                continue
+            updates = [
+                _message({name: reply.tensors[method][name] for name in names}, weights[reply.site])
+                for reply in senders
+            ]
+            chosen = self._strategy(f"{method}/{part}", {name: current[name] for name in names})
+            arrays, _ = chosen.aggregate_train(round_, updates)
+            if arrays is not None:
+                merged.update({name: value.to(current[name].dtype) for name, value in tensors_of(arrays).items()})
+        return merged
+
+    def state(self) -> dict[str, Tensor]:
+        """The strategies' moments, flat, for a checkpoint."""
+        flat: dict[str, Tensor] = {}
+        for key, chosen in self._strategies.items():
+            for moment in MOMENTS:
+                for name, value in (getattr(chosen, moment, None) or {}).items():
+                    flat[f"{key}|{moment}|{name}"] = torch.from_numpy(np.array(value))
+            for index, value in enumerate(getattr(chosen, "momentum_vector", None) or []):
+                flat[f"{key}|momentum_vector|{index:06d}"] = torch.from_numpy(np.array(value))
+        return flat
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put the moments of `state()` back."""
+        for flat, value in sorted(state.items()):
+            key, moment, name = flat.split("|")
+            chosen = self._strategies.setdefault(key, make_strategy(self._settings.strategy))
+            if moment == "momentum_vector":
+                setattr(chosen, moment, [*(getattr(chosen, moment) or []), value.numpy()])
+            else:
+                setattr(chosen, moment, {**(getattr(chosen, moment) or {}), name: value.numpy()})
+
+    def _weights(self, method: str, replies: Sequence[Reply]) -> dict[str, int]:
+        """A site that tells no count (one under DP) weighs as much as the mean of those that do."""
+        if self._settings.weighting == "equal":
+            return {reply.site: 1 for reply in replies}
+        counts = [reply.examples[method] for reply in replies if method in reply.examples]
+        typical = max(1, round(sum(counts) / len(counts))) if counts else 1
+        return {reply.site: reply.examples.get(method, typical) for reply in replies}
+
+    def _strategy(self, key: str, current: Tensors) -> flower.FedAvg:
+        chosen: Any = self._strategies.setdefault(key, make_strategy(self._settings.strategy))
+        if isinstance(chosen, flower.FedAvgM):
+            chosen.current_arrays = arrays_of(current)
+        elif hasattr(chosen, "current_arrays"):
+            chosen.current_arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in current.items()}
+        return chosen  # type: ignore[no-any-return]
+
+
+def _message(tensors: Tensors, weight: int) -> Message:
+    content = RecordDict({"arrays": arrays_of(tensors), "metrics": MetricRecord({"num-examples": weight})})
+    return Message(content, dst_node_id=0, message_type=MessageType.TRAIN)

@@ -1,0 +1,72 @@
+"""What stands between a reply and the global model: every update is checked before a strategy sees it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+import torch
+
+from fed_fsad.messages import Reply, Tensors
+from fed_fsad.methods.method import part_of
+
+
+def fault(reply: Reply, current: Mapping[str, Tensors]) -> str | None:
+    """Why this reply cannot be aggregated, in one sentence, or None when it can.
+
+    current: the tensors that were sent, by method. A reply may leave out whole parts, but a part it sends must be
+    whole, of the same names, shapes and dtypes, and finite; counts of images must be positive.
+    """
+    if not any(reply.tensors.values()):
+        return "the reply carries no tensors"
+    for method, tensors in reply.tensors.items():
+        if method not in current:
+            return f"it answers for a method nobody asked for ({method})"
+        problem = _tensor_fault(tensors, current[method])
+        if problem:
+            return f"{method}: {problem}"
+    for method, count in reply.examples.items():
+        if count <= 0:
+            return f"{method}: it claims {count} images"
+    return None
+
+
+def _tensor_fault(tensors: Tensors, current: Tensors) -> str | None:
+    parts = {part_of(name) for name in tensors}
+    wanted = {name for name in current if part_of(name) in parts}
+    if extra := sorted(set(tensors) - set(current)):
+        return f"unknown tensor {extra[0]}"
+    if missing := sorted(wanted - set(tensors)):
+        return f"tensor {missing[0]} is missing"
+    for name, tensor in tensors.items():
+        if tensor.shape != current[name].shape:
+            return f"{name} has shape {tuple(tensor.shape)}, not {tuple(current[name].shape)}"
+        if tensor.dtype != current[name].dtype:
+            return f"{name} is {tensor.dtype}, not {current[name].dtype}"
+        if not bool(torch.isfinite(tensor).all()):
+            return f"{name} holds NaN or infinite values"
+    return None
+
+
+def update_norm(tensors: Tensors, current: Tensors) -> float:
+    """L2 norm of (tensors − current) over all the tensors that were sent."""
+    squares = (float((tensor.double() - current[name].double()).square().sum()) for name, tensor in tensors.items())
+    return math.sqrt(sum(squares))
+
+
+def outsized(replies: Sequence[Reply], current: Mapping[str, Tensors], factor: float) -> dict[str, str]:
+    """Sites whose update of a method is more than `factor` times as long as the cohort's median, with the reason.
+
+    The median needs three replies to mean anything: with fewer, nobody is called an outlier.
+    """
+    faults: dict[str, str] = {}
+    for method, sent in current.items():
+        norms = {reply.site: update_norm(reply.tensors[method], sent) for reply in replies if method in reply.tensors}
+        if len(norms) < 3:
+            continue
+        limit = factor * median(norms.values())
+        for site, norm in norms.items():
+            if norm > limit > 0:
+                faults[site] = (
+                    f"{method}: its update is {norm:.3g} long, {factor:g} times the cohort's median is {limit:.3g}"
+                )
+    return faults

@@ -1,0 +1,83 @@
+"""A Flower Grid inside one process: the same ServerApp and ClientApp, no Ray, no sockets, the same bits every time."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.app.user_config import UserConfig
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+SERVER_NODE = 1
+FIRST_NODE = 2
+CLIENT_APP_RAISED = 2
+"""Flower's error code for an exception inside a ClientApp."""
+
+
+class InProcessGrid(Grid):
+    """Delivers every message by a function call, one site after the other."""
+
+    def __init__(self, client_app: ClientApp, nodes: Sequence[UserConfig], run_config: UserConfig) -> None:
+        """nodes: the node_config of every site. run_config: what ClientApps find in their context."""
+        self._client_app = client_app
+        self._run = Run.create_empty(run_id=1)
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SERVER_NODE, 1
+        self._contexts: Mapping[int, Context] = {
+            FIRST_NODE + i: Context(1, FIRST_NODE + i, dict(node), RecordDict(), dict(run_config))
+            for i, node in enumerate(nodes)
+        }
+        self._sent = 0
+        self._replies: dict[str, Message] = {}
+
+    def set_run(self, run: Run) -> None:
+        """Take over another run's identity."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run this grid belongs to."""
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """A message from the server to a node."""
+        return Message(content, dst_node_id=dst_node_id, message_type=message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Every site's node, always there."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Deliver at once; the reply waits under the message's id."""
+        pushed = []
+        for message in messages:
+            self._sent += 1
+            message.metadata.__dict__["_message_id"] = f"message-{self._sent}"
+            self._replies[message.metadata.message_id] = self._deliver(message)
+            pushed.append(message.metadata.message_id)
+        return pushed
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies to these messages, each handed out once."""
+        return [self._replies.pop(key) for key in message_ids if key in self._replies]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Ask the sites in turn; those whose turn comes after `timeout` seconds have not answered in time."""
+        deadline = time.monotonic() + (timeout if timeout is not None else float("inf"))
+        replies: list[Message] = []
+        for message in messages:
+            answers = self.pull_messages(self.push_messages([message]))
+            if time.monotonic() > deadline:
+                break
+            replies.extend(answers)
+        return replies
+
+    def _deliver(self, message: Message) -> Message:
+        context = self._contexts[message.metadata.dst_node_id]
+        try:
+            return self._client_app(message, context)
+        except Exception as error:
+            return Message(Error(CLIENT_APP_RAISED, type(error).__name__), reply_to=message)

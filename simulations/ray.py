@@ -1,0 +1,126 @@
+"""Flower's own simulation engine: the same two apps in Ray actors, started by `flwr run` on a private SuperLink."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import tomli_w
+
+from fed_fsad import __version__
+from fed_fsad.config import Config
+from fed_fsad.errors import FederationError
+from fed_fsad.progress import Progress
+from fed_fsad.rundir import RunDir
+
+SWITCHES = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""No call home, no installing at run time: set for every process of ours that runs Flower."""
+
+CONNECTION = "fed-fsad-simulation"
+START_S = 60.0
+POLL_S = 0.5
+BINARIES = Path(sys.executable).parent
+
+
+def run_on_ray(config: Config, run: RunDir, progress: Progress) -> None:
+    """Train the federation of `config` on Ray. Raises FederationError when the run does not complete."""
+    home = run.path / "flower"
+    home.mkdir(exist_ok=True)
+    port = _free_port()
+    environment = {**os.environ, **SWITCHES, "FLWR_HOME": str(home)}
+    connection = {"address": f"127.0.0.1:{port}", "insecure": True}
+    (home / "config.toml").write_text(tomli_w.dumps({"superlink": {"default": CONNECTION, CONNECTION: connection}}))
+    _write_app(home / "app", run)
+    with _superlink(home, port, environment):
+        nodes = f"num-supernodes={len(config.hospitals)} client-resources-num-cpus={config.threads}"
+        started = _flwr(["run", str(home / "app"), CONNECTION, "--federation-config", nodes], environment)
+        _follow(run, str(started["run-id"]), environment, progress)
+    summary = run.summary()
+    if summary.get("status") != "completed":
+        raise FederationError(summary.get("error") or f"Flower ended the run early; see {home / 'superlink.log'}")
+
+
+def _write_app(folder: Path, run: RunDir) -> None:
+    """A thin Flower app: it names our installed packages and this run, and carries no code of its own."""
+    folder.mkdir(exist_ok=True)
+    app = {
+        "publisher": "fed-fsad",
+        "components": {"serverapp": "server.app:app", "clientapp": "clients.app:app"},
+        "config": {"config": str(run.path / "config.yaml"), "out": str(run.path), "resume": True},
+    }
+    project = {"name": "fed_fsad", "version": __version__, "license": "Apache-2.0", "dependencies": []}
+    (folder / "pyproject.toml").write_text(tomli_w.dumps({"project": project, "tool": {"flwr": {"app": app}}}))
+
+
+@contextmanager
+def _superlink(home: Path, port: int, environment: dict[str, str]) -> Iterator[None]:
+    """A SuperLink of our own on loopback, ended with everything it started."""
+    command = [str(BINARIES / "flower-superlink"), "--insecure", "--simulation", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--disable-runtime-dependency-installation"]
+    with (home / "superlink.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait_until_healthy(process, port, home)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, home: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=1.0).is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(POLL_S)
+    raise FederationError(f"Flower's SuperLink did not start within {START_S:g} s; see {home / 'superlink.log'}")
+
+
+def _follow(run: RunDir, identity: str, environment: dict[str, str], progress: Progress) -> None:
+    """Show what the run writes until Flower says that it is over, whichever way."""
+    shown = len(run.events())
+    while True:
+        listed = _flwr(["list", CONNECTION, "--run-id", identity], environment)
+        over = str(listed["runs"][0]["status"]).startswith("finished")
+        events = run.events()
+        for event in events[shown:]:
+            progress(event)
+        shown = len(events)
+        if over:
+            return
+        time.sleep(POLL_S)
+
+
+def _flwr(arguments: Sequence[str], environment: dict[str, str]) -> dict[str, Any]:
+    command = [str(BINARIES / "flwr"), *arguments, "--format", "json"]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    start = finished.stdout.find("{")
+    if finished.returncode or start < 0:
+        reason = " ".join((finished.stderr or finished.stdout).split())[-300:]
+        raise FederationError(f"`flwr {arguments[0]}` failed ({reason}); see the run's flower/superlink.log")
+    answer: dict[str, Any] = json.loads(finished.stdout[start:])
+    return answer
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

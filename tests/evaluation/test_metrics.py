@@ -1,0 +1,139 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from fed_fsad.evaluation.metrics import (
+    auroc,
+    average_precision,
+    bootstrap_interval,
+    bootstrap_macro,
+    f1,
+    macro,
+    pixel_auroc,
+    spread,
+)
+from tests.reference.metrics import slow_auroc
+
+CASES = st.lists(st.tuples(st.booleans(), st.integers(-5, 5)), min_size=2, max_size=20).filter(
+    lambda case: len({label for label, _ in case}) == 2
+)
+
+
+@given(CASES)
+@settings(max_examples=60, deadline=None)
+def test_auroc_counts_pairs_in_the_right_order(case: list[tuple[bool, int]]) -> None:
+    labels, scores = zip(*case, strict=True)
+    assert auroc(labels, scores) == pytest.approx(slow_auroc(labels, scores))
+
+
+@given(CASES)
+@settings(max_examples=60, deadline=None)
+def test_auroc_knows_ranks_only(case: list[tuple[bool, int]]) -> None:
+    labels, scores = map(np.array, zip(*case, strict=True))
+    area = auroc(labels, scores)
+    order = np.random.default_rng(len(case)).permutation(len(case))
+    assert auroc(labels, np.exp(scores)) == pytest.approx(area)
+    assert auroc(labels, -scores) == pytest.approx(1 - area)
+    assert auroc(~labels, scores) == pytest.approx(1 - area)
+    assert auroc(labels[order], scores[order]) == pytest.approx(area)
+
+
+def test_average_precision_by_hand() -> None:
+    # ranks 1 and 3 are positive: (1/1 + 2/3) / 2
+    assert average_precision([1, 0, 1, 0], [4, 3, 2, 1]) == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize("figure", [auroc, average_precision])
+@pytest.mark.parametrize(("labels", "scores"), [([1, 1], [1, 2]), ([0, 0], [1, 2]), ([0, 1], [1, math.nan])])
+def test_one_class_or_no_score_has_no_figure(figure: object, labels: list[int], scores: list[float]) -> None:
+    assert callable(figure)
+    assert math.isnan(figure(labels, scores))
+
+
+def test_pixel_auroc_takes_all_pixels_together() -> None:
+    masks = np.array([[[True, False]], [[False, False]]])
+    maps = np.array([[[0.5, 0.1]], [[0.9, 0.2]]], dtype=np.float32)
+    assert pixel_auroc(masks, maps) == pytest.approx(2 / 3)
+    assert math.isnan(pixel_auroc(masks[1:], maps[1:]))
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_pixel_auroc_is_scikit_learns_ties_included(levels: int) -> None:
+    stream = np.random.default_rng(levels)
+    masks = stream.random((4, 9, 9)) > 0.7
+    maps = (masks * levels // 3 + stream.integers(levels, size=masks.shape)).astype(np.float32)
+    assert pixel_auroc(masks, maps) == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12)
+
+
+def test_f1_by_hand() -> None:
+    assert f1([1, 1, 0, 0], [1, 0, 1, 0]) == pytest.approx(0.5)
+    assert f1([1, 0], [0, 0]) == 0
+    assert math.isnan(f1([0, 0], [1, 0]))
+
+
+def test_macro_leaves_the_undefined_out_and_counts_them() -> None:
+    assert macro([0.5, math.nan, 0.7]) == pytest.approx((0.6, 1))
+    mean, left_out = macro([math.nan])
+    assert math.isnan(mean)
+    assert left_out == 1
+
+
+def test_spread_is_the_sample_deviation_and_one_draw_has_none() -> None:
+    assert spread([0.6, 0.8]) == pytest.approx((0.7, math.sqrt(0.02)))
+    mean, deviation = spread([0.6])
+    assert mean == 0.6
+    assert math.isnan(deviation)
+
+
+def noisy(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    stream = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    return labels, labels + stream.normal(size=n)
+
+
+def test_bootstrap_agrees_with_resampling_by_hand() -> None:
+    labels, scores = noisy(80)
+    stream = np.random.default_rng(1)
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    areas = [
+        roc_auc_score(
+            labels[np.argsort(-labels, kind="stable")],
+            np.append(stream.choice(positive, 40), stream.choice(negative, 40)),
+        )
+        for _ in range(1500)
+    ]
+    assert bootstrap_interval(labels, scores, 3) == pytest.approx(np.percentile(areas, [2.5, 97.5]), abs=0.015)
+
+
+def test_bootstrap_holds_the_estimate_narrows_with_more_images_and_repeats() -> None:
+    widths = []
+    for n in (20, 200):
+        labels, scores = noisy(n)
+        interval = bootstrap_interval(labels, scores, 3)
+        assert interval is not None
+        assert interval[0] < auroc(labels, scores) < interval[1]
+        assert interval == bootstrap_interval(labels, scores, 3)
+        widths.append(interval[1] - interval[0])
+    assert widths[1] < widths[0] / 2
+    assert interval != bootstrap_interval(labels, scores, 4)
+
+
+def test_bootstrap_never_loses_a_class() -> None:
+    assert bootstrap_interval([1, 0, 0, 0], [5, 1, 2, 3], 0) == (1.0, 1.0)
+    assert bootstrap_interval([1, 1], [1, 2], 0) is None
+    assert bootstrap_interval([1, 1, 0], [2, 2, 2], 0) == (0.5, 0.5)
+
+
+def test_bootstrap_macro_averages_comparisons_and_skips_what_cannot_be_compared() -> None:
+    labels = np.array([[1, 1, 0, 0, -1], [-1, -1, 0, 0, 1], [0, 0, 0, 0, 0]], dtype=np.int8)
+    right, wrong = [3.0, 4, 1, 2, math.inf], [0.0, 0, 1, 2, -1]
+    assert bootstrap_macro([(labels, np.array([[right, wrong, right]]))], 0) == (0.5, 0.5)
+    # two draws, the second of which has the first category wrong as well
+    flipped = [1.0, 2, 3, 4, 0]
+    assert bootstrap_macro([(labels[:1], np.array([[right], [flipped]]))], 0) == (0.5, 0.5)
+    untold = [math.nan] * 5
+    assert bootstrap_macro([(labels[:2], np.array([[right, untold]]))], 0) == (1.0, 1.0)

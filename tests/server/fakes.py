@@ -1,0 +1,112 @@
+"""A federation without detectors: the real coordinator, grid and messages, with sites that answer what a test wants."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from torch import Tensor
+
+from fed_fsad import __version__
+from fed_fsad.config import Config, parse_config
+from fed_fsad.messages import Instruction, Reply, Tensors
+from fed_fsad.rundir import Event, RunDir
+from server.rounds import Coordinator
+from simulations.grid import InProcessGrid
+
+Behaviour = Callable[[Instruction], "Reply | RecordDict"]
+
+
+def honest(site: str, step: float = 1.0, examples: int = 10) -> Behaviour:
+    """A site that adds `step` (times the round) to everything."""
+
+    def answer(instruction: Instruction) -> Reply:
+        moved = {
+            method: {name: tensor + step * instruction.round for name, tensor in own.items()}
+            for method, own in instruction.tensors.items()
+        }
+        return Reply(site, __version__, tensors=moved, examples={method: examples for method in moved})
+
+    return answer
+
+
+def altered(site: str, change: Callable[[dict[str, Tensor]], None]) -> Behaviour:
+    """An honest site whose d24fad tensors are tampered with by `change`."""
+
+    def answer(instruction: Instruction) -> Reply:
+        reply = honest(site)(instruction)
+        assert isinstance(reply, Reply)
+        tensors = {method: dict(own) for method, own in reply.tensors.items()}
+        change(tensors["d24fad"])
+        return Reply(site, __version__, tensors=tensors, examples=reply.examples)
+
+    return answer
+
+
+def failing(instruction: Instruction) -> Reply:
+    """A site whose app raises."""
+    raise RuntimeError("secret path /data/patients/jane.png")
+
+
+class FakeScorer:
+    """Starts from fixed tensors and finds that every model scores its own mean."""
+
+    def __init__(self) -> None:
+        self.rounds: list[tuple[int, bool]] = []
+
+    def initial(self) -> dict[str, dict[str, Tensor]]:
+        return {"d24fad": {"affine/a": torch.zeros(3), "affine/b": torch.zeros(2, 2), "kernels/c": torch.zeros(())}}
+
+    def evaluate(self, tensors: Mapping[str, Tensors], round_: int, final: bool) -> Iterator[Event]:
+        self.rounds.append((round_, final))
+        figure = float(tensors["d24fad"]["affine/a"].mean())
+        blank = ("interval", "pixel_auroc", "pixel_aupro", "image_auroc_sd", "average_precision", "left_out", "extra")
+        yield {
+            **dict.fromkeys(blank),
+            **{"kind": "evaluation", "round": round_, "final": final, "method": "d24fad"},
+            **{"headline": figure, "headline_name": "mean", "image_auroc": {"4": figure}},
+        }
+
+
+def config_of(sites: list[str], **federation: Any) -> Config:
+    hospitals = "".join(f"\n  - {{name: {site}, holds: {{organs: [oct]}}}}" for site in sites)
+    text = f"name: fake\ndata: {{kind: phantoms}}\nhospitals:{hospitals}\nmethods: {{d24fad: {{teacher: {{name: random}}}}}}"
+    overrides = [f"federation.{key}={value}" for key, value in {"retries": 0, "wait_s": 0.1, **federation}.items()]
+    return parse_config(text, "fake.yaml", overrides)
+
+
+def client_of(behaviours: Mapping[str, Behaviour], order: list[str]) -> ClientApp:
+    """A ClientApp in which node i answers as site order[i] behaves."""
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        site = order[int(context.node_config["partition-id"])]
+        return Message(Reply(site, __version__).pack(), reply_to=message)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        site = order[int(context.node_config["partition-id"])]
+        answer = behaviours[site](Instruction.unpack(message.content))
+        return Message(answer.pack() if isinstance(answer, Reply) else answer, reply_to=message)
+
+    return app
+
+
+def coordinator(
+    folder: Path, behaviours: Mapping[str, Behaviour], config: Config | None = None, order: list[str] | None = None
+) -> tuple[Coordinator, RunDir, FakeScorer]:
+    """A coordinator ready to train; resumes when `folder` holds a run."""
+    order = order or list(behaviours)
+    config = config or config_of(list(behaviours))
+    run = RunDir.resume(folder, config) if (folder / "config.yaml").exists() else RunDir.create(folder, config)
+    grid = InProcessGrid(client_of(behaviours, order), [{"partition-id": i} for i in range(len(order))], {})
+    scorer = FakeScorer()
+    return Coordinator(config, run, grid, scorer, lambda event: None), run, scorer
+
+
+def lines(run: RunDir, kind: str) -> list[dict[str, Any]]:
+    """The events of one kind."""
+    return [event for event in run.events() if event["kind"] == kind]
