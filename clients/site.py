@@ -9,12 +9,12 @@ from flwr.app import Context
 from pydantic import Field, ValidationError
 
 from fed_fsad.config import Config, parse_config, resolved_yaml
-from fed_fsad.config.explain import explain
 from fed_fsad.config.schema import Name
 from fed_fsad.data.build import hospital_samples, site_samples
 from fed_fsad.data.samples import Sample
 from fed_fsad.data.settings import FolderData, Settings
 from fed_fsad.errors import ConfigError
+from fed_fsad.explain import explain
 from fed_fsad.privacy.policy import Policy, load_policy
 from fed_fsad.rundir import RunDir
 

@@ -2,10 +2,8 @@
 
 import json
 import math
-import os
 import platform
 import sys
-import tempfile
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,33 +14,13 @@ from typing import Any
 
 from fed_fsad import __version__
 from fed_fsad.config import Config, parse_config, resolved_yaml
+from fed_fsad.durable import append, replace
 from fed_fsad.errors import CheckpointError, DataError
 
 Event = Mapping[str, Any]
 """One thing that happened, JSON-able, told apart by its "kind"."""
 
 PACKAGES = ("flwr", "torch", "torchvision", "open_clip_torch", "opacus", "numpy", "scikit-learn", "ray")
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a kill at any moment, finds the old or the new content, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @dataclass(frozen=True)
@@ -57,8 +35,8 @@ class RunDir:
         if (path / "config.yaml").exists():
             raise DataError(f"{path} already holds a run; add --resume to continue it, or choose another --out")
         run = cls(path)
-        write_atomic(path / "environment.json", _json(_environment()))
-        write_atomic(path / "config.yaml", resolved_yaml(config).encode())
+        replace(path / "environment.json", _json(_environment()))
+        replace(path / "config.yaml", resolved_yaml(config).encode())
         return run
 
     @classmethod
@@ -98,16 +76,14 @@ class RunDir:
 
     def log(self, event: Event) -> None:
         """Append one line to metrics.jsonl, on disk before this returns."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(_plain(event), allow_nan=False) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
+        with (self.path / "metrics.jsonl").open("ab") as file:
+            append(file, (json.dumps(_plain(event), allow_nan=False) + "\n").encode())
 
     def _mend_log(self) -> None:
         """Cut off a last line that a kill left without its end, so that the next line starts on its own."""
         path = self.path / "metrics.jsonl"
         if path.exists() and not (data := path.read_bytes()).endswith(b"\n"):
-            write_atomic(path, data[: data.rfind(b"\n") + 1])
+            replace(path, data[: data.rfind(b"\n") + 1])
 
     def events(self) -> list[dict[str, Any]]:
         """What happened so far; a last line that a kill cut short is left out."""
@@ -117,7 +93,7 @@ class RunDir:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace summary.json."""
-        write_atomic(self.path / "summary.json", _json(summary))
+        replace(self.path / "summary.json", _json(summary))
 
     def summary(self) -> dict[str, Any]:
         """The summary, empty before the first one was written."""

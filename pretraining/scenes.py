@@ -16,6 +16,8 @@ from pretraining.textures import TEXTURES, Field, Texture, field, lattice, sampl
 TEXTURE_NUMBER = {kind: number for number, kind in enumerate(TEXTURES)}
 VISIBLE = 0.05
 """A pixel counts as altered when its brightness changed by more than this."""
+SMALLEST, TRIES = 0.008, 6
+"""Share of the image that an alteration should fill, and how often it is tried."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,20 @@ def draw(family: Family, rng: np.random.Generator, size: int, alter: bool) -> Sc
     pixels, texture, region = _paint(family.ground, layers, rng, y, x)
     altered = np.zeros((size, size), np.bool_)
     if alter:
-        changed = ALTERATIONS[rng.integers(len(ALTERATIONS))](pixels, family, rng, y, x)
-        pixels = pixels + rng.uniform(0.4, 1) * (changed - pixels)
-        altered = ndimage.binary_closing(np.abs(changed - pixels).mean(0) > VISIBLE, iterations=2)
+        pixels, altered = _altered(pixels, family, rng, y, x)
     return Scene(_exposed(pixels, family, rng), texture, region, altered)
+
+
+def _altered(
+    pixels: NDArray[np.float32], family: Family, rng: np.random.Generator, y: Field, x: Field
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The image with an alteration, and where; what can hardly be seen is tried again."""
+    for _ in range(TRIES):
+        change = rng.uniform(0.5, 1) * (ALTERATIONS[rng.integers(len(ALTERATIONS))](pixels, family, rng, y, x) - pixels)
+        where = ndimage.binary_closing(np.abs(change).mean(0) > VISIBLE, iterations=2)
+        if where.mean() > SMALLEST:
+            break
+    return pixels + change, where
 
 
 def _layer(rng: np.random.Generator, shape: Shape, grey: bool, modulation: float) -> Layer:

@@ -16,9 +16,6 @@ from pretraining.textures import TEXTURES
 from pretraining.training import Plan
 
 SIZE = 96
-import os
-
-WA = float(os.environ.get("WA", "1"))
 CELLS = 12
 EPISODES, SUPPORTS, QUERIES = 4, 4, 4
 CLEARLY = 0.3
@@ -84,7 +81,7 @@ class TeacherTraining(nn.Module):
         batch = family_episodes(self.seed, step, EPISODES, SUPPORTS, QUERIES, SIZE)
         features = self.network(normalised(batch.pixels.flatten(0, 1)))
         episodes = [f.unflatten(0, batch.pixels.shape[:2]) for f in features[:3]]
-        return WA * self._alteration_loss(batch, episodes) + 0.5 * self._dense_loss(batch, features)
+        return self._alteration_loss(batch, episodes) + 0.5 * self._dense_loss(batch, features)
 
     def _alteration_loss(self, batch: FamilyEpisodes, features: list[Tensor]) -> Tensor:
         queries, supports = [f[:, SUPPORTS:] for f in features], [f[:, :SUPPORTS] for f in features]

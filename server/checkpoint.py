@@ -10,9 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from fed_fsad.durable import replace
 from fed_fsad.errors import CheckpointError
 from fed_fsad.messages import Tensors
-from fed_fsad.rundir import write_atomic
 
 FORMAT = "fed_fsad/1"
 
@@ -35,7 +35,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     flat |= {f"moments|{name}": tensor for name, tensor in checkpoint.moments.items()}
     data = save({name: tensor.detach().contiguous() for name, tensor in flat.items()})
     path = folder / f"round-{checkpoint.round:04d}.safetensors"
-    write_atomic(path, data)
+    replace(path, data)
     latest = {
         "format": FORMAT,
         "run": checkpoint.run,
@@ -43,7 +43,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "file": path.name,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    write_atomic(folder / "latest.json", (json.dumps(latest, indent=1) + "\n").encode())
+    replace(folder / "latest.json", (json.dumps(latest, indent=1) + "\n").encode())
     return path
 
 

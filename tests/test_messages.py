@@ -78,11 +78,11 @@ def test_messages_that_break_the_contract_are_refused() -> None:
         Reply.unpack(RecordDict())
     with pytest.raises(MalformedMessage, match="unknown status"):
         Reply.unpack(RecordDict({"reply": ConfigRecord({"site": "x", "status": "fine"})}))
+    arrays = ArrayRecord({"kernels/a": Array(torch.zeros(2).numpy())})
     with pytest.raises(MalformedMessage, match="another part"):
-        arrays = ArrayRecord({"kernels/a": Array(torch.zeros(2).numpy())})
         Reply.unpack(RecordDict({"reply": ConfigRecord({"site": "x", "status": "ok"}), "d24fad/affine": arrays}))
+    broken = ArrayRecord({"affine/a": Array("float32", (2,), "numpy.ndarray", b"not an array")})
     with pytest.raises(MalformedMessage, match="cannot be read"):
-        broken = ArrayRecord({"affine/a": Array("float32", (2,), "numpy.ndarray", b"not an array")})
         Reply.unpack(RecordDict({"reply": ConfigRecord({"site": "x", "status": "ok"}), "d24fad/affine": broken}))
     with pytest.raises(MalformedMessage, match="incomplete"):
         Instruction.unpack(RecordDict({"instruction": ConfigRecord({"run": "r"})}))

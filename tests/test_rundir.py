@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fed_fsad.config import Config, parse_config
+from fed_fsad.durable import replace
 from fed_fsad.errors import CheckpointError, DataError
-from fed_fsad.rundir import RunDir, first_difference, write_atomic
+from fed_fsad.rundir import RunDir, first_difference
 
 TEXT = """
 name: tiny
@@ -67,14 +68,14 @@ def test_a_line_cut_short_by_a_kill_is_not_read_and_does_not_spoil_the_next(tmp_
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "summary.json"
-    write_atomic(path, b"old")
+    replace(path, b"old")
 
     def full_disk(self: Path, target: Path) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Path, "replace", full_disk)
     with pytest.raises(OSError, match="no space"):
-        write_atomic(path, b"new")
+        replace(path, b"new")
     assert path.read_bytes() == b"old"
     assert [item.name for item in tmp_path.iterdir()] == ["summary.json"]
 

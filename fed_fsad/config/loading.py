@@ -8,9 +8,9 @@ import yaml
 from pydantic import ValidationError
 
 from fed_fsad import methods
-from fed_fsad.config.explain import explain
 from fed_fsad.config.schema import Config
 from fed_fsad.errors import ConfigError
+from fed_fsad.explain import explain
 
 
 class _StrictLoader(yaml.SafeLoader):

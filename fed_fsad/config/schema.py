@@ -31,7 +31,7 @@ class Strategy(Settings):
     """How valid replies become the next global tensors: one of Flower's strategies, behind our guard."""
 
     name: Literal["fedavg", "fedavgm", "fedadam", "fedyogi", "fedmedian", "fedtrimmedavg", "multikrum"] = "fedavg"
-    options: dict[str, float] = Field({}, description="arguments of Flower's strategy class, by its own names")
+    options: dict[str, int | float] = Field({}, description="arguments of Flower's strategy class, by its own names")
 
 
 class Federation(Settings):

@@ -1,7 +1,6 @@
 """The manifest layout: a CSV table with the columns path, split, label and, if wanted, categories, patient, mask."""
 
 import csv
-import difflib
 import hashlib
 import hmac
 import io
@@ -14,6 +13,7 @@ from fed_fsad.data.entries import SPLITS, Entry, categories_of
 from fed_fsad.data.images import denied
 from fed_fsad.data.settings import FolderData
 from fed_fsad.errors import DataError
+from fed_fsad.names import suggestion
 
 REQUIRED = ("path", "split", "label")
 COLUMNS = (*REQUIRED, "categories", "patient", "mask")
@@ -91,9 +91,7 @@ def _check_header(header: list[str], path: Path) -> None:
         raise DataError(f"{path}: the first line must name {', '.join(REQUIRED)}, separated by commas")
     for name in header:
         if name not in COLUMNS:
-            near = difflib.get_close_matches(name, COLUMNS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "remove it"
-            raise DataError(f"{path}: column {name!r} is unknown ({', '.join(COLUMNS)} are read); {hint}")
+            raise DataError(f"{path}: column {name!r} is unknown; remove it, or {suggestion(name, COLUMNS)}")
     for name in REQUIRED:
         if name not in header:
             raise DataError(f"{path} has no column {name!r}; its first line must name {', '.join(REQUIRED)}")

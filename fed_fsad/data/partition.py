@@ -3,11 +3,11 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from fed_fsad.data.samples import Sample
 from fed_fsad.data.settings import FolderHolding
 from fed_fsad.errors import ConfigError, DataError
+from fed_fsad.names import suggestion
 from fed_fsad.seeds import derive
 
 NORMAL = ""
@@ -74,9 +74,7 @@ def check_names(names: Iterable[str], known: Collection[str], what: str) -> None
     """Raises ConfigError with the nearest right name for the first of `names` that is not `known`."""
     for name in sorted(names):
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
-            raise ConfigError(f"{what} {name!r} does not exist; {hint}")
+            raise ConfigError(f"{what} {name!r} does not exist; {suggestion(name, known)}")
 
 
 def _lacked(site: str, holding: FolderHolding, known: Collection[str], normal: Collection[str]) -> frozenset[str]:

@@ -8,8 +8,8 @@ from typing import Annotated
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints, ValidationError
 
-from fed_fsad.data.names import suggestion
 from fed_fsad.errors import ConfigError
+from fed_fsad.names import suggestion
 
 
 def _distinct(signs: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from PIL import Image as PillowImage
 from scipy import ndimage
 
 from fed_fsad.data.samples import Image, Mask
+from fed_fsad.durable import replace
 from fed_fsad.evaluation.results import Details, GalleryItem, defined
 
 Picture = NDArray[np.uint8]
@@ -51,7 +51,7 @@ def save_details(details: Details, folder: Path) -> None:
         },
         allow_nan=False,
     )
-    _replace(folder / "details.json", text.encode())
+    replace(folder / "details.json", text.encode())
     used = {item[key] for item in items for key in ("image", "mask", "map")}
     for picture in gallery.glob("*.png"):
         if f"gallery/{picture.name}" not in used:
@@ -96,14 +96,8 @@ def _save_picture(picture: Picture, gallery: Path) -> str:
     content = io.BytesIO()
     PillowImage.fromarray(picture).save(content, format="PNG")
     name = hashlib.sha256(content.getvalue()).hexdigest()[:20] + ".png"
-    _replace(gallery / name, content.getvalue())
+    replace(gallery / name, content.getvalue())
     return f"gallery/{name}"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 def _bytes(picture: NDArray[Any]) -> Picture:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fed_fsad.errors import PolicyRefusal
+from fed_fsad.errors import BudgetSpent, PolicyRefusal
 from fed_fsad.privacy.accounting import noise_for
 from fed_fsad.privacy.ledger import Ledger
 from fed_fsad.privacy.policy import Policy
@@ -77,6 +77,20 @@ def plan_noise(policy: Policy, ledger: Ledger, run: str, releases: int) -> float
     It does not depend on how far `run` has come, so a resumed run goes on with the same σ. Raises BudgetSpent.
     """
     return max(policy.least_noise, ledger.noise_for(run, releases))
+
+
+def admit_left_over(policy: Policy, ledger: Ledger, *, sigma: float, releases: int, dims: int, records: int) -> None:
+    """Whether `releases` releases with noise σ still teach `dims` scalars anything on `records` records.
+
+    Noise grows without end as a budget runs out; past the policy's largest rho the budget counts as spent. Raises
+    BudgetSpent.
+    """
+    found = sigma / math.sqrt(releases) * math.sqrt(dims) / records
+    if ledger.charges and found > policy.largest_rho:
+        raise BudgetSpent(
+            f"ε = {ledger.epsilon:.3g} of {policy.epsilon:g} is spent and the rest only buys noise of rho {found:.3g}: "
+            "only a larger epsilon in the policy, which weakens the guarantee, would allow more training"
+        )
 
 
 def claim(policy: Policy, ledger: Ledger) -> str:

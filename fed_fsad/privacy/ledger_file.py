@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
+from fed_fsad.durable import append, sync_folder
 from fed_fsad.errors import DataError, PolicyRefusal
-from fed_fsad.privacy.durable import append, sync_folder
 from fed_fsad.privacy.lines import Line, dump, parse
 
 log = logging.getLogger(__name__)

@@ -1,15 +1,15 @@
 """policy.yaml: what a hospital allows, whatever the server asks. It stays at the hospital and is never sent."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
 from fed_fsad.errors import ConfigError
+from fed_fsad.explain import explain
+from fed_fsad.names import suggestion
 from fed_fsad.privacy.records import Unit
 
 
@@ -54,7 +54,7 @@ class Policy(BaseModel):
         for part in allowed:
             if part not in parts:
                 raise ConfigError(
-                    f"the policy allows part {part!r} of {method}, which has none: {_remedy(part, parts)}"
+                    f"the policy allows part {part!r} of {method}, which has none: {suggestion(part, parts)}"
                 )
         return tuple(part for part in parts if part in allowed)
 
@@ -71,18 +71,4 @@ def load_policy(path: Path) -> Policy:
     try:
         return Policy.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_sentence(error.errors()[0])}") from error
-
-
-def _sentence(error: ErrorDetails) -> str:
-    key = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {key!r}: {_remedy(key, list(Policy.model_fields))}"
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    return f"{key} cannot be {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def _remedy(word: str, known: Sequence[str]) -> str:
-    near = get_close_matches(word, known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
+        raise ConfigError(f"{path}: {explain(error, Policy)}") from error

@@ -8,8 +8,8 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor, contiguous_format
 
+from fed_fsad.durable import replace
 from fed_fsad.errors import PolicyRefusal
-from fed_fsad.privacy.durable import replace
 from fed_fsad.privacy.ledger import Ledger
 from fed_fsad.privacy.lines import Request
 

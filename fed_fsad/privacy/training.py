@@ -10,7 +10,7 @@ from fed_fsad.data.features import Rows
 from fed_fsad.data.samples import Sample
 from fed_fsad.methods.method import Method, TrainingSettings
 from fed_fsad.methods.training import OnStep, moving, optimiser
-from fed_fsad.privacy.admission import admit_records, plan_noise
+from fed_fsad.privacy.admission import admit_left_over, admit_records, plan_noise
 from fed_fsad.privacy.gradients import private_gradient
 from fed_fsad.privacy.ledger import Ledger
 from fed_fsad.privacy.lines import Request
@@ -63,18 +63,21 @@ def train_privately(
     policy, ledger = books.policy, books.ledger
     tensors = moving(method, parts)
     records = partition_records(samples, method.episode, SPLIT_SEED, policy.unit)
-    feasible = admit_records(policy, records, sum(tensor.numel() for tensor in tensors.values()))
+    dims = sum(tensor.numel() for tensor in tensors.values())
+    feasible = admit_records(policy, records, dims)
     if feasible.warning:
         log.warning("%s: %s", method.name, feasible.warning)
     ledger.freeze(method.name, records)
-    sigma = plan_noise(policy, ledger, request.run, plan.rounds * plan.methods * policy.steps_per_round)
+    releases = plan.rounds * plan.methods * policy.steps_per_round
+    sigma = plan_noise(policy, ledger, request.run, releases)
+    admit_left_over(policy, ledger, sigma=sigma, releases=releases, dims=dims, records=len(records))
 
     def compute() -> Mapping[str, Tensor]:
         rows = rows_of(_members(samples, records))
         _descend(method, settings, rows, records, tensors, policy=policy, sigma=sigma, noise=noise, on_step=on_step)
         return {name: tensor.detach() for name, tensor in tensors.items()}
 
-    return release(
+    released = release(
         ledger,
         books.outbox,
         request,
@@ -83,6 +86,7 @@ def train_privately(
         secure=noise.secure,
         compute=compute,
     )
+    return {name: released[name] for name in tensors}
 
 
 def _members(samples: Sequence[Sample], records: Records) -> list[Sample]:

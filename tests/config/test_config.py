@@ -130,8 +130,10 @@ def test_a_policy_may_lie_in_a_file_of_its_own(tmp_path: Path) -> None:
 
 def test_the_data_root_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    text = "name: a\ndata: {kind: folder, root: images, task: brain_mri}\nhospitals: [{name: n, holds: {}}]\nmethods: {d24fad: {}}\n"
-    root = parsed(text=text).data.model_dump()["root"]
+    data = "data: {kind: folder, root: images, task: brain_mri}\n"
+    root = parsed(
+        text=f"name: a\n{data}hospitals: [{{name: n, holds: {{}}}}]\nmethods: {{d24fad: {{}}}}\n"
+    ).data.model_dump()["root"]
     assert root == tmp_path / "images"
 
 

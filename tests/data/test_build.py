@@ -128,5 +128,5 @@ def test_impossible_settings_name_the_nearest_right_one(make_folder: MakeFolder)
             hospital_samples(settings, held, "a", 1, frozenset(filter(None, [withheld])), unseen)
         with pytest.raises(ConfigError, match=message):
             server_samples(settings, held, 1, frozenset(filter(None, [withheld])), unseen)
-    with pytest.raises(ConfigError, match="hospital 'z' does not exist; known are a, b"):
+    with pytest.raises(ConfigError, match="hospital 'z' does not exist; choose from a, b"):
         hospital_samples(PHANTOMS, WORLD, "z", 1, NOTHING, None)

@@ -76,7 +76,7 @@ HEAD = "path,split,label,patient\n1.png,train,normal,\n"
         ("path split label\n", "first line must name"),
         ("path,split,patient\n", "no column 'label'"),
         ("path,split,label,patients\n", "did you mean 'patient'"),
-        ("path,split,label,age\n", "column 'age' is unknown .* remove it"),
+        ("path,split,label,age\n", "column 'age' is unknown; remove it"),
         ("path,split,label,path\n", "a column twice"),
         ("path,split,label\n", "lists no image"),
         (HEAD + "1.png,train,x,\n", "line 3: 1.png is listed differently in line 2"),

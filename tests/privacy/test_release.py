@@ -12,8 +12,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from fed_fsad import durable
 from fed_fsad.errors import BudgetSpent, PolicyRefusal
-from fed_fsad.privacy import durable, ledger_file
+from fed_fsad.privacy import ledger_file
 from fed_fsad.privacy import release as release_module
 from fed_fsad.privacy.ledger import Ledger
 from fed_fsad.privacy.lines import Request

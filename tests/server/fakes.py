@@ -27,7 +27,7 @@ def honest(site: str, step: float = 1.0, examples: int = 10) -> Behaviour:
             method: {name: tensor + step * instruction.round for name, tensor in own.items()}
             for method, own in instruction.tensors.items()
         }
-        return Reply(site, __version__, tensors=moved, examples={method: examples for method in moved})
+        return Reply(site, __version__, tensors=moved, examples=dict.fromkeys(moved, examples))
 
     return answer
 
@@ -65,14 +65,20 @@ class FakeScorer:
         blank = ("interval", "pixel_auroc", "pixel_aupro", "image_auroc_sd", "average_precision", "left_out", "extra")
         yield {
             **dict.fromkeys(blank),
-            **{"kind": "evaluation", "round": round_, "final": final, "method": "d24fad"},
-            **{"headline": figure, "headline_name": "mean", "image_auroc": {"4": figure}},
+            "kind": "evaluation",
+            "round": round_,
+            "final": final,
+            "method": "d24fad",
+            "headline": figure,
+            "headline_name": "mean",
+            "image_auroc": {"4": figure},
         }
 
 
 def config_of(sites: list[str], **federation: Any) -> Config:
     hospitals = "".join(f"\n  - {{name: {site}, holds: {{organs: [oct]}}}}" for site in sites)
-    text = f"name: fake\ndata: {{kind: phantoms}}\nhospitals:{hospitals}\nmethods: {{d24fad: {{teacher: {{name: random}}}}}}"
+    methods = "methods: {d24fad: {teacher: {name: random}}}"
+    text = f"name: fake\ndata: {{kind: phantoms}}\nhospitals:{hospitals}\n{methods}"
     overrides = [f"federation.{key}={value}" for key, value in {"retries": 0, "wait_s": 0.1, **federation}.items()]
     return parse_config(text, "fake.yaml", overrides)
 

@@ -52,6 +52,8 @@ def test_strangers_other_versions_broken_and_silent_nodes_are_left_out_with_a_re
     found, warnings = roster(answers, ["a", "old", "ill"])
     assert list(found.present()) == ["a"]
     text = "\n".join(warnings)
-    assert all(word in text for word in ("'stranger' is not in the config", "0.0.1", "did not say", "ill cannot take part"))
+    assert all(
+        word in text for word in ("'stranger' is not in the config", "0.0.1", "did not say", "ill cannot take part")
+    )
     found.present()
     assert len(warnings) == 4, "a node is asked once, not in every round"

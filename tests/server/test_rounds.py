@@ -1,4 +1,4 @@
-"""Every row of "what Flower does not guard" that a round can meet: the bad update is named and left out, the rest goes on."""
+"""What Flower does not guard, as far as a round can meet it: a bad update is named and left out, the rest goes on."""
 
 from pathlib import Path
 
@@ -86,7 +86,9 @@ BAD: dict[str, tuple[Behaviour, str, str]] = {
     "negative examples": (counting("bad", -3), "rejected", "claims -3 images"),
     "nothing": (answering(Reply("bad", __version__)), "rejected", "no tensors"),
     "unasked method": (
-        answering(Reply("bad", __version__, tensors={"other": {"a/b": torch.zeros(1)}})), "rejected", "nobody asked for",
+        answering(Reply("bad", __version__, tensors={"other": {"a/b": torch.zeros(1)}})),
+        "rejected",
+        "nobody asked for",
     ),
     "no contract": (answering(RecordDict({"x": ConfigRecord({"y": 1})})), "rejected", "no 'reply' record"),
     "another's name": (impostor, "rejected", "in the name of 'a'"),
@@ -113,7 +115,9 @@ def test_a_bad_update_is_left_out_and_named_and_the_round_goes_on(tmp_path: Path
 
 def test_when_every_site_fails_the_run_fails_and_says_who_and_why(tmp_path: Path) -> None:
     federation, run, _ = coordinator(tmp_path, {"a": failing, "b": altered("b", nan)})
-    with pytest.raises(FederationError, match=r"(?s)round 1 got 0 valid replies.*a: its app failed.*b: d24fad.*NaN.*--resume"):
+    with pytest.raises(
+        FederationError, match=r"(?s)round 1 got 0 valid replies.*a: its app failed.*b: d24fad.*NaN.*--resume"
+    ):
         federation.train()
     assert not (tmp_path / "checkpoints").exists()
     assert len(lines(run, "round")) == 1
@@ -242,7 +246,9 @@ def test_a_resumed_federation_ends_where_an_unbroken_one_does(tmp_path: Path) ->
         assert isinstance(reply, Reply)
         return reply
 
-    config = config_of(names, rounds=5, min_replies=3, **{"strategy.name": "fedadam", "strategy.options": "{eta: 0.05}"})
+    config = config_of(
+        names, rounds=5, min_replies=3, **{"strategy.name": "fedadam", "strategy.options": "{eta: 0.05}"}
+    )
     behaviours: dict[str, Behaviour] = {"a": until, "b": honest("b", 0.2), "c": honest("c", 0.4)}
     broken, run, _ = coordinator(tmp_path / "broken", behaviours, config)
     with pytest.raises(FederationError):

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 
 from numpy.random import Generator
 
-from fed_fsad.data.names import suggestion
 from fed_fsad.data.phantoms.canvas import Drawing, Lesion
 from fed_fsad.data.phantoms.organs import ORGANS
 from fed_fsad.data.phantoms.pose import draw_pose, move
 from fed_fsad.data.phantoms.styles import STYLES, scan
 from fed_fsad.data.samples import Image, Mask, Sample
 from fed_fsad.errors import ConfigError
+from fed_fsad.names import suggestion
 from fed_fsad.seeds import numpy_stream
 
 GENERATOR_VERSION = 1

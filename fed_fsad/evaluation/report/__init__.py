@@ -1,10 +1,10 @@
 """The report of a run: one HTML file that opens from disk, a pure function of the run directory."""
 
-import os
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fed_fsad.durable import replace
 from fed_fsad.evaluation.report.load import load_run
 from fed_fsad.evaluation.report.page import context
 
@@ -26,7 +26,5 @@ def write_report(run: Path) -> Path:
         lstrip_blocks=True,
     )
     target = run / "report.html"
-    half = target.with_suffix(".html.part")
-    half.write_text(templates.get_template("template.html").render(page), "utf-8")
-    os.replace(half, target)
+    replace(target, templates.get_template("template.html").render(page).encode())
     return target

@@ -7,5 +7,5 @@ from difflib import get_close_matches
 def suggestion(word: str, known: Iterable[str]) -> str:
     """How to end an error about `word`: the nearest right name, or all of them."""
     names = list(known)
-    match = get_close_matches(word, names, 1)
-    return f"did you mean {match[0]!r}?" if match else f"use one of {', '.join(names)}."
+    near = get_close_matches(word, names, 1)
+    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(names))}"

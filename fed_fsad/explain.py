@@ -1,10 +1,11 @@
 """A validation error as one sentence: which key, what is wrong, and the nearest right name."""
 
-import difflib
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+
+from fed_fsad.names import suggestion
 
 Location = tuple[int | str, ...]
 
@@ -15,10 +16,7 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: tuple[str, .
     location: Location = first["loc"]
     key = _dotted((*prefix, *_without_tags(model, location)))
     if first["type"] == "extra_forbidden":
-        known = _keys_at(model, location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"
-        return f"unknown key {key!r}; {hint}"
+        return f"unknown key {key!r}; {suggestion(str(location[-1]), _keys_at(model, location[:-1]))}"
     if first["type"] == "missing":
         return f"the key {key!r} is missing; add it"
     if first["type"] == "value_error":

@@ -13,11 +13,15 @@ def append(file: BinaryIO, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Make `content` the whole of a file; a crash leaves the old file or the new one."""
+    """Make `content` the whole of a file, its folder made if need be; a crash leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        append(file, content)
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            append(file, content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
