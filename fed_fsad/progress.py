@@ -78,7 +78,7 @@ class LiveProgress:
             case "evaluation":
                 self._figures[event["method"]] = _auroc(event)
             case "warning" | "arm":
-                self._live.console.print(describe(event))
+                self._live.console.print(describe(event), markup=False)
         self._live.update(self._picture())
 
     def __enter__(self) -> Self:

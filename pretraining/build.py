@@ -1,15 +1,15 @@
 """Making the embedded weights from nothing but a seed: data, training, figures, card."""
 
+import copy
 import json
 from pathlib import Path
 from typing import TypeVar
 
 from torch import nn
 
-from fed_fsad.assets import asset
-from fed_fsad.methods.sdmad.backbone import read_config, small_tokenizer
+from fed_fsad.methods.sdmad.backbone import small_tokenizer
 from pretraining.card import Card, halved, publish
-from pretraining.clip import ClipTraining, clip_plan
+from pretraining.clip import ARCHITECTURE, ClipTraining, clip_plan
 from pretraining.corpus import PhantomCorpus, tokenizer_texts, validation_seed
 from pretraining.figures import CHOICE_SEED, OTHERS, clip_tables, teacher_tables
 from pretraining.measure import detection_figures, phantom_detection_sets
@@ -65,14 +65,14 @@ def make_clip(seed: int, steps: int, images: int, work: Path, root: Path, corpus
     merges = learn_merges(tokenizer_texts(seed, TOKENIZER_CAPTIONS), MERGES)
     (root / "clip").mkdir(parents=True, exist_ok=True)
     write_merges(merges, root / "clip" / "bpe.txt.gz")
-    config = read_config(asset("clip/model.json"))
+    config = copy.deepcopy(ARCHITECTURE)
     text = config["model_cfg"]["text_cfg"]
     tokenizer = small_tokenizer(root / "clip" / "bpe.txt.gz", text["context_length"])
     text["vocab_size"] = tokenizer.vocab_size
     (root / "clip" / "model.json").write_text(json.dumps(config, indent=2) + "\n")
 
-    training = ClipTraining(config, tokenizer, PhantomCorpus(seed, corpus, SIZE), seed)
     plan = clip_plan(seed, steps)
+    training = ClipTraining(config, tokenizer, PhantomCorpus(seed, corpus, SIZE), plan)
     watched = category_sets(CHOICE_SEED, images, SIZE, held_out=False)
 
     def watch() -> Point:

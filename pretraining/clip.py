@@ -20,19 +20,42 @@ ORGANS_PER_STEP, IMAGES, CAPTIONS = 3, 32, 16
 """A step shows few organs, so that its negatives are hard; images and captions of each, and every sign of it."""
 HOTTEST = 4.6
 """Largest log of the logit scale, a factor of 100 as in CLIP."""
+LOOKING = 0.4
+"""Share of the steps, at the start, in which the image tower only learns where lesions are and what they are."""
+ARCHITECTURE: dict[str, Any] = {
+    "model_cfg": {
+        "embed_dim": 128,
+        "quick_gelu": True,
+        "vision_cfg": {
+            "image_size": 96,
+            "patch_size": 12,
+            "width": 128,
+            "layers": 4,
+            "head_width": 32,
+            "pool_type": "avg",
+        },
+        "text_cfg": {"context_length": 40, "width": 128, "heads": 4, "layers": 4},
+    },
+    "preprocess_cfg": {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]},
+}
+"""As open_clip writes a model config, but for the vocabulary's size; the normalisation is CLIP's own.
+
+Patches are averaged rather than read at a class token: a small tower then learns from every patch at once.
+"""
 
 
 def clip_plan(seed: int, steps: int) -> Plan:
     """The recipe of the embedded CLIP."""
-    return Plan("clip", seed, steps, lr=1e-3, weight_decay=0.05, save_every=100)
+    return Plan("clip", seed, steps, lr=1.5e-3, weight_decay=0.05, save_every=50)
 
 
 class ClipTraining(nn.Module):
-    """The open_clip model with a lesion-mask head over its patch tokens, which only training needs."""
+    """The open_clip model with heads over its patch tokens, which only training needs: lesion or not, and which."""
 
-    def __init__(self, config: Mapping[str, Any], tokenizer: Tokenizer, corpus: PhantomCorpus, seed: int) -> None:
+    def __init__(self, config: Mapping[str, Any], tokenizer: Tokenizer, corpus: PhantomCorpus, plan: Plan) -> None:
         super().__init__()
-        self.seed, self.corpus, self.tokenizer = seed, corpus, tokenizer
+        seed = plan.seed
+        self.plan, self.corpus, self.tokenizer = plan, corpus, tokenizer
         self.model = build_embedded(config, seed)
         vision, transform = config["model_cfg"]["vision_cfg"], config["preprocess_cfg"]
         self.cells: int = vision["image_size"] // vision["patch_size"]
@@ -40,25 +63,29 @@ class ClipTraining(nn.Module):
         backbone = Backbone("training", self.model, tokenizer, self.mean, self.std, vision["image_size"], "")
         self.text = TextTower(backbone)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(seed, "clip", "mask head"))
-            self.mask_head = nn.Sequential(nn.LayerNorm(vision["width"]), nn.Linear(vision["width"], 1))
+            torch.manual_seed(derive(seed, "clip", "patch head"))
+            outputs = 1 + len(corpus.kinds)
+            self.patch_head = nn.Sequential(nn.LayerNorm(vision["width"]), nn.Linear(vision["width"], outputs))
 
     def loss(self, step: int) -> Tensor:
-        """The step's loss: captions, single signs, and where the lesions are."""
-        rng = numpy_stream(self.seed, "clip", step)
+        """The step's loss: where lesions are and what they are; from LOOKING on also captions and single signs."""
+        rng = numpy_stream(self.plan.seed, "clip", step)
         organs = rng.permutation(list(self.corpus.by_organ))[:ORGANS_PER_STEP]
         drawn = np.stack([rng.choice(self.corpus.by_organ[organ], IMAGES) for organ in organs])
         indices = drawn.T.flatten().tolist()
         images, masks = self.corpus.pixels(indices, rng)
+        embedding, tokens = self._see(images)
+        seen = self._patch_loss(tokens, masks, indices)
+        if step < LOOKING * self.plan.steps:
+            return seen
         captions = [self.corpus.caption(i, rng) for i in indices[: CAPTIONS * ORGANS_PER_STEP]]
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=HOTTEST)
-        embedding, tokens = self._see(images)
         scale = self.model.logit_scale.exp()
         return (
             self._caption_loss(embedding[: len(captions)], captions, indices, scale)
             + self._sign_loss(embedding, indices, scale)
-            + self._mask_loss(tokens, masks)
+            + seen
         )
 
     def _see(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,12 +131,17 @@ class ClipTraining(nn.Module):
             losses.append(matched + told_apart.mean())
         return torch.stack(losses).mean() / 2
 
-    def _mask_loss(self, tokens: Tensor, masks: Tensor) -> Tensor:
-        """Which patches hold a lesion; lesions are rare, so each side weighs half."""
-        share = F.adaptive_max_pool2d(masks, self.cells).flatten(1)
-        weight = share / share.sum().clamp(min=1) + (1 - share) / (1 - share).sum().clamp(min=1)
-        logits = self.mask_head(tokens).squeeze(-1)
-        return F.binary_cross_entropy_with_logits(logits, share, weight, reduction="sum") / 2
+    def _patch_loss(self, tokens: Tensor, masks: Tensor, indices: list[int]) -> Tensor:
+        """Which patches hold a lesion (each side weighs half, as lesions are rare), and of which kind those are."""
+        lesion = F.adaptive_max_pool2d(masks, self.cells).flatten(1)
+        read = self.patch_head(tokens)
+        balance = lesion / lesion.sum().clamp(min=1) + (1 - lesion) / (1 - lesion).sum().clamp(min=1)
+        where = F.binary_cross_entropy_with_logits(read[..., 0], lesion, balance, reduction="sum") / 2
+        kinds = self.corpus.kinds
+        shown = torch.tensor([[kind in self.corpus.findings(i) for kind in kinds] for i in indices]).float()
+        share = shown / shown.sum(1, keepdim=True).clamp(min=1)
+        unlike = -(read[..., 1:].log_softmax(-1) * share.unsqueeze(1)).sum(-1)
+        return where + (unlike * lesion).sum() / lesion.sum().clamp(min=1)
 
 
 def multi_positive(logits: Tensor, positive: Tensor) -> Tensor:

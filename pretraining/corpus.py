@@ -81,6 +81,16 @@ class PhantomCorpus:
         return {organ: [i for i, s in enumerate(self.samples) if s.task == organ] for organ in ORGANS}
 
     @cached_property
+    def kinds(self) -> tuple[tuple[str, str], ...]:
+        """All (organ, kind) that the corpus may show."""
+        return tuple((organ, kind) for organ in ORGANS for kind in seen_kinds(organ))
+
+    def findings(self, index: int) -> tuple[tuple[str, str], ...]:
+        """The (organ, kind) that the image shows."""
+        sample = self.samples[index]
+        return tuple((sample.task, kind) for kind in sample.categories)
+
+    @cached_property
     def signs(self) -> SignBook:
         """What captions may say."""
         return seen_signs()

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from fed_fsad import methods
 from fed_fsad.config import Config
 from fed_fsad.data.build import hospital_samples
@@ -20,6 +22,7 @@ Arm = tuple[str, str | None, Sequence[Sample], int]
 
 def run_arms(config: Config, run: RunDir, progress: Progress) -> None:
     """Train and evaluate the arms that the config asks for and that this run does not hold yet."""
+    torch.set_num_threads(config.threads)
     done = {(line["arm"], line.get("site"), line["method"]) for line in run.events() if line["kind"] == "arm"}
     scorer: Scorer | None = None
     for arm, site, samples, share in _arms(config):

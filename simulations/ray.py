@@ -31,6 +31,7 @@ SWITCHES = {
 CONNECTION = "fed-fsad-simulation"
 START_S = 60.0
 POLL_S = 0.5
+STATUS_S = 10.0
 BINARIES = Path(sys.executable).parent
 
 
@@ -39,7 +40,8 @@ def run_on_ray(config: Config, run: RunDir, progress: Progress) -> None:
     home = run.path / "flower"
     home.mkdir(exist_ok=True)
     port = _free_port()
-    environment = {**os.environ, **SWITCHES, "FLWR_HOME": str(home)}
+    path = os.pathsep.join([str(BINARIES), os.environ.get("PATH", "")])  # Flower starts its helpers by name
+    environment = {**os.environ, **SWITCHES, "FLWR_HOME": str(home), "PATH": path}
     connection = {"address": f"127.0.0.1:{port}", "insecure": True}
     (home / "config.toml").write_text(tomli_w.dumps({"superlink": {"default": CONNECTION, CONNECTION: connection}}))
     _write_app(home / "app", run)
@@ -60,7 +62,7 @@ def _write_app(folder: Path, run: RunDir) -> None:
         "components": {"serverapp": "server.app:app", "clientapp": "clients.app:app"},
         "config": {"config": str(run.path / "config.yaml"), "out": str(run.path), "resume": True},
     }
-    project = {"name": "fed_fsad", "version": __version__, "license": "Apache-2.0", "dependencies": []}
+    project = {"name": "fed-fsad", "version": __version__, "description": "A simulation", "license": "Apache-2.0"}
     (folder / "pyproject.toml").write_text(tomli_w.dumps({"project": project, "tool": {"flwr": {"app": app}}}))
 
 
@@ -91,21 +93,20 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, home: Path)
                 return
         except httpx.HTTPError:
             time.sleep(POLL_S)
-    raise FederationError(f"Flower's SuperLink did not start within {START_S:g} s; see {home / 'superlink.log'}")
+    raise FederationError(f"Flower's SuperLink did not start; see {home / 'superlink.log'}")
 
 
 def _follow(run: RunDir, identity: str, environment: dict[str, str], progress: Progress) -> None:
     """Show what the run writes until Flower says that it is over, whichever way."""
-    shown = len(run.events())
-    while True:
-        listed = _flwr(["list", CONNECTION, "--run-id", identity], environment)
-        over = str(listed["runs"][0]["status"]).startswith("finished")
+    shown, before, asked, over = len(run.events()), run.summary(), time.monotonic(), False
+    while not over:
+        if time.monotonic() - asked > STATUS_S or run.summary() != before:
+            listed = _flwr(["list", CONNECTION, "--run-id", identity], environment)
+            over, asked = str(listed["runs"][0]["status"]).startswith("finished"), time.monotonic()
         events = run.events()
         for event in events[shown:]:
             progress(event)
         shown = len(events)
-        if over:
-            return
         time.sleep(POLL_S)
 
 
@@ -113,10 +114,10 @@ def _flwr(arguments: Sequence[str], environment: dict[str, str]) -> dict[str, An
     command = [str(BINARIES / "flwr"), *arguments, "--format", "json"]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     start = finished.stdout.find("{")
-    if finished.returncode or start < 0:
-        reason = " ".join((finished.stderr or finished.stdout).split())[-300:]
-        raise FederationError(f"`flwr {arguments[0]}` failed ({reason}); see the run's flower/superlink.log")
-    answer: dict[str, Any] = json.loads(finished.stdout[start:])
+    answer: dict[str, Any] = json.loads(finished.stdout[start:]) if start >= 0 else {}
+    if finished.returncode or not answer.get("success"):
+        reason = str(answer.get("error-message") or finished.stderr or finished.stdout)
+        raise FederationError(f"`flwr {arguments[0]}` failed ({' '.join(reason.split())}); see flower/superlink.log")
     return answer
 
 

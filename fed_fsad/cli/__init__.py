@@ -6,6 +6,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from fed_fsad.cli import report, simulate
 from fed_fsad.errors import UserError
@@ -35,7 +36,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True, soft_wrap=True).print("[bold red]error:[/]", str(error), markup=True, highlight=False)
+        Console(stderr=True, soft_wrap=True).print("[bold red]error:[/]", escape(str(error)), highlight=False)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; continue with --resume")

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -37,7 +38,7 @@ def simulate(
             console.print(f"[bold]{site}[/]: {block['claim']}", highlight=False)
     if summary["insecure_noise"]:
         console.print("[bold red]privacy noise was seeded: this run protects nobody[/]")
-    console.print(f"\nreport: [bold]{run.path / 'report.html'}[/]", highlight=False)
+    console.print(f"\nreport: [bold]{escape(str(run.path / 'report.html'))}[/]", highlight=False, soft_wrap=True)
 
 
 def closing_table(name: str, block: dict[str, Any]) -> Table:

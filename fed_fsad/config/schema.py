@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, InstanceOf, SerializeAsAny, field_validator, model_validator
 
-from fed_fsad.data.settings import DataSettings, Holding, PhantomData, Settings
+from fed_fsad.data.settings import DataSettings, Holding, Settings
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.methods.method import TrainingSettings
 from fed_fsad.privacy.policy import Policy, load_policy
@@ -101,7 +101,7 @@ class Config(Settings):
             raise ValueError(f"federation.participants is {asked} but there are {len(names)} hospitals; lower it")
         if (self.federation.min_replies or 1) > asked:
             raise ValueError(f"federation.min_replies is above the {asked} sites asked per round; lower it")
-        if isinstance(self.data, PhantomData) and self.data.pool < max(self.evaluation.shots):
+        if self.data.pool < max(self.evaluation.shots):
             raise ValueError(
                 f"evaluation.shots asks for {max(self.evaluation.shots)} supports but data.pool keeps only "
                 f"{self.data.pool}; raise data.pool or lower the shots"

@@ -11,7 +11,7 @@ from fed_fsad.data.phantoms import ORGANS
 from fed_fsad.data.samples import Sample
 from fed_fsad.data.settings import DataSettings, FolderData, FolderHolding, Holding, PhantomData, PhantomHolding
 from fed_fsad.errors import ConfigError, DataError
-from tests.data.conftest import MakeFolder
+from tests.conftest import MakeFolder
 
 NOTHING: frozenset[str] = frozenset()
 PHANTOMS = PhantomData(kind="phantoms", test_normal=5, test_abnormal=12, pool=3)

@@ -8,7 +8,7 @@ from fed_fsad.data.entries import Entry
 from fed_fsad.data.folder import list_folder
 from fed_fsad.data.settings import FolderData
 from fed_fsad.errors import DataError
-from tests.data.conftest import MakeFolder, write_image
+from tests.conftest import MakeFolder, write_image
 
 
 def listed(root: Path, normal: tuple[str, ...] = ("normal",)) -> list[Entry]:

@@ -11,7 +11,7 @@ from fed_fsad.data import scan as scan_module
 from fed_fsad.data.scan import Scan, scan
 from fed_fsad.data.settings import FolderData
 from fed_fsad.errors import DataError
-from tests.data.conftest import MakeFolder, write_image
+from tests.conftest import MakeFolder, write_image
 
 COUNTS = {"train/normal": 4, "train/glioma": 3, "test/normal": 2, "test/glioma": 2}
 
