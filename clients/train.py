@@ -21,7 +21,7 @@ from fed_fsad.privacy.ledger import Ledger
 from fed_fsad.privacy.lines import Request
 from fed_fsad.privacy.noise import InsecureSeededNoise, SecureNoise
 from fed_fsad.privacy.release import Outbox, request_key
-from fed_fsad.privacy.training import Books, Plan, train_privately
+from fed_fsad.privacy.training import Books, Plan, private_records, train_privately
 from fed_fsad.residents import resident, rows_of
 from fed_fsad.rundir import Event
 from fed_fsad.seeds import derive
@@ -79,13 +79,16 @@ def _plan(site: Site, instruction: Instruction) -> list[tuple[Method, tuple[str,
     for name, settings in sorted(instruction.settings.items()):
         method = resident(name, settings, instruction.seed)
         parts = tuple(dict.fromkeys(part_of(tensor) for tensor in method.trainable()))
+        if len(eligible(site.samples, method.episode)) <= method.episode.supports:
+            continue
         try:
             allowed = admit_request(site.policy, name, parts, instruction.cohort)
+            if site.policy.privacy == "example":
+                private_records(method, allowed, site.samples, site.policy)
         except PolicyRefusal as refusal:
             refusals.append(refusal)
             continue
-        if len(eligible(site.samples, method.episode)) > method.episode.supports:
-            plan.append((method, allowed))
+        plan.append((method, allowed))
     if plan:
         return plan
     raise refusals[0] if refusals else PolicyRefusal("no_images", "no method finds enough images here: add images")

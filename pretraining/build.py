@@ -10,9 +10,10 @@ from torch import nn
 from fed_fsad.methods.sdmad.backbone import small_tokenizer
 from pretraining.card import Card, halved, publish
 from pretraining.clip import ARCHITECTURE, ClipTraining, clip_plan
-from pretraining.corpus import PhantomCorpus, tokenizer_texts, validation_seed
+from pretraining.corpus import PhantomCorpus, tokenizer_texts
 from pretraining.figures import CHOICE_SEED, OTHERS, clip_tables, teacher_tables
 from pretraining.measure import detection_figures, phantom_detection_sets
+from pretraining.protocol import validation_seed
 from pretraining.teacher import SIZE, TeacherTraining, teacher_plan
 from pretraining.tokenizer import learn_merges, write_merges
 from pretraining.training import Point, train
@@ -78,7 +79,7 @@ def make_clip(seed: int, steps: int, images: int, work: Path, root: Path, corpus
     def watch() -> Point:
         return averaged(zero_shot_figures(training.model, tokenizer, training.mean, training.std, watched))
 
-    curve = train(training, training.loss, plan, _state(work, "clip"), watch)
+    curve = train(training, training.loss, plan, _state(work, f"clip-{corpus}"), watch)
     tables = clip_tables(_as_stored(training.model), config, tokenizer, seed, images)
     command = f"python -m pretraining clip --seed {seed} --steps {steps} --corpus {corpus}"
     card = Card("The embedded CLIP", CLIP_TEXT, command, plan, images, tables, curve)
@@ -86,6 +87,7 @@ def make_clip(seed: int, steps: int, images: int, work: Path, root: Path, corpus
 
 
 def _state(work: Path, name: str) -> Path:
+    """Where the state file lies; what a plan does not say, the size of the corpus, is in its name."""
     work.mkdir(parents=True, exist_ok=True)
     return work / f"{name}.pt"
 

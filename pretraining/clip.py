@@ -14,6 +14,7 @@ from fed_fsad.methods.sdmad.selection import sign_means
 from fed_fsad.methods.sdmad.towers import TextTower
 from fed_fsad.seeds import derive, numpy_stream
 from pretraining.corpus import PhantomCorpus
+from pretraining.losses import multi_positive
 from pretraining.training import Plan
 
 ORGANS_PER_STEP, IMAGES, CAPTIONS = 3, 32, 16
@@ -141,14 +142,5 @@ class ClipTraining(nn.Module):
         shown = torch.tensor([[kind in self.corpus.findings(i) for kind in kinds] for i in indices]).float()
         share = shown / shown.sum(1, keepdim=True).clamp(min=1)
         unlike = -(read[..., 1:].log_softmax(-1) * share.unsqueeze(1)).sum(-1)
-        return where + (unlike * lesion).sum() / lesion.sum().clamp(min=1)
-
-
-def multi_positive(logits: Tensor, positive: Tensor) -> Tensor:
-    """-log of the softmax over a row, averaged over the row's positives and then over the rows that have any.
-
-    logits: [N, M]; positive: [N, M] bool. After Khosla et al. 2020, equation 2, across modalities.
-    """
-    count = positive.sum(1)
-    per_row = -(logits.log_softmax(1) * positive).sum(1) / count.clamp(min=1)
-    return per_row.sum() / (count > 0).sum().clamp(min=1)
+        what: Tensor = (unlike * lesion).sum() / lesion.sum().clamp(min=1)
+        return where + what

@@ -10,44 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from fed_fsad.data.phantoms import HELD_OUT, ORGANS, STYLES, caption, phantom
+from fed_fsad.data.phantoms import ORGANS, STYLES, caption, phantom
 from fed_fsad.data.samples import Sample
 from fed_fsad.data.signs import SignBook, bundled_signs, load_signs
 from fed_fsad.methods.sdmad.vocabulary import SignTable, build_vocabulary
 from fed_fsad.seeds import numpy_stream
+from pretraining.protocol import seen_kinds, seen_signs, training_seed
 
 NORMAL_SHARE, DOUBLE_SHARE = 0.35, 0.15
 """Of the corpus: normal images; of the abnormal ones: images with two findings."""
 MIRRORED = ("brain_mri", "fundus", "oct", "histology")
 """Organs whose mirror image is one of theirs; a chest or a liver turned round would be another anatomy."""
-WITHHELD = frozenset(category for _, category in HELD_OUT)
-
-
-def training_seed(seed: int) -> int:
-    """Phantom seeds of the corpus are odd and negative: no config, whose seeds start at 0, can ever draw them."""
-    return -2 * seed - 1
-
-
-def validation_seed(seed: int) -> int:
-    """Phantom seeds of the figures are even and negative: neither the corpus nor a config draws them."""
-    return -2 * seed - 2
-
-
-def seen_kinds(organ: str) -> tuple[str, ...]:
-    """The organ's anomalies that pretraining may see."""
-    return tuple(kind for kind in ORGANS[organ].kinds if (organ, kind) not in HELD_OUT)
-
-
-def seen_signs() -> SignBook:
-    """The phantoms' signs without the held-out categories and the signs that only they have."""
-    book = load_signs("phantoms")
-    tasks = {
-        task: entry.model_copy(
-            update={"categories": {name: signs for name, signs in entry.categories.items() if name not in WITHHELD}}
-        )
-        for task, entry in book.tasks.items()
-    }
-    return SignBook(tasks)
 
 
 def tokenizer_texts(seed: int, captions: int) -> list[str]:

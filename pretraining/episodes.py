@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fed_fsad.seeds import numpy_stream
-from pretraining.scenes import draw, sample_family
+from pretraining.families import sample_family
+from pretraining.scenes import draw
 
 
 @dataclass(frozen=True)

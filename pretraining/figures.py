@@ -13,8 +13,8 @@ from fed_fsad.assets import asset
 from fed_fsad.data.phantoms import ORGANS
 from fed_fsad.methods.sdmad.backbone import Tokenizer, build_embedded, load_backbone, read_config
 from pretraining.card import Table
-from pretraining.corpus import validation_seed
 from pretraining.measure import DetectionSet, detection_figures, load_teacher, phantom_detection_sets
+from pretraining.protocol import validation_seed
 from pretraining.real import real_detection_sets
 from pretraining.teacher import SIZE, new_network
 from pretraining.zero_shot import averaged, category_sets, zero_shot_figures

@@ -14,8 +14,8 @@ from fed_fsad.data.signs import load_signs
 from fed_fsad.methods.sdmad.backbone import Tokenizer
 from fed_fsad.methods.sdmad.selection import mean_scores
 from fed_fsad.methods.sdmad.vocabulary import SignTable, build_vocabulary
-from pretraining.corpus import seen_kinds, validation_seed
 from pretraining.measure import auroc, pixels
+from pretraining.protocol import seen_kinds, validation_seed
 
 Figures = dict[str, float]
 

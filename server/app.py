@@ -8,6 +8,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fed_fsad.config import load_config
 from fed_fsad.errors import UserError
+from fed_fsad.evaluation.report import write_report
 from fed_fsad.progress import PlainProgress
 from fed_fsad.rundir import RunDir
 from fed_fsad.summary import summarise
@@ -33,8 +34,10 @@ def build_app(observer: Observer) -> ServerApp:
             Coordinator(config, run, grid, Scorer(config, run), observer).train()
         except UserError as error:
             run.write_summary(summarise(run, "failed", str(error)))
+            write_report(run.path)
             raise
         run.write_summary(summarise(run, "completed"))
+        write_report(run.path)
 
     return app
 

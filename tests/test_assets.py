@@ -13,10 +13,16 @@ from fed_fsad.errors import CheckpointError
 from fed_fsad.methods.sdmad.backbone import load_backbone, read_config, small_tokenizer
 from fed_fsad.methods.sdmad.vocabulary import build_vocabulary
 from pretraining.card import read_card
-from pretraining.measure import load_teacher
+from pretraining.figures import CARD_SEED, OTHERS
+from pretraining.measure import detection_figures, load_teacher, phantom_detection_sets
+from pretraining.protocol import validation_seed
+from pretraining.real import real_detection_sets
+from pretraining.zero_shot import averaged, category_sets, zero_shot_figures
 
 WEIGHTS = ("teacher/weights.safetensors", "clip/weights.safetensors")
 CONTEXT_TOKENS = 4
+FRESH_SEED, SAMPLING = 7, 0.07
+"""Phantoms that neither a choice nor a card has seen, and how far a small sample's mean may lie from the card's."""
 
 
 def _tokenizer() -> SimpleTokenizer:
@@ -92,3 +98,33 @@ def test_the_vocabulary_fits_the_model_and_holds_most_sign_words_whole() -> None
     words = {w for name in bundled_signs() for t in build_vocabulary([load_signs(name)]).texts for w in t.split()}
     whole = [word for word in words if word.isalpha() and len(tokenizer.encode(word)) == 1]
     assert len(whole) > 0.6 * len(words)
+
+
+@pytest.mark.slow
+def test_the_teachers_card_holds_on_fresh_phantoms() -> None:
+    stated = read_card(asset("teacher/card.md"))["figures"]["Phantom organs that choices looked at"]["mean"]
+    sets = phantom_detection_sets(OTHERS, validation_seed(FRESH_SEED), 40, 96)
+    found = averaged(detection_figures(load_teacher(), sets, FRESH_SEED))
+    assert found["patch"] == pytest.approx(stated["patch"], abs=SAMPLING)
+    assert found["patch"] > stated["untrained patch"]
+
+
+@pytest.mark.slow
+def test_clips_card_holds_on_fresh_phantoms() -> None:
+    stated = read_card(asset("clip/card.md"))["figures"]["Seen kinds, zero-shot"]["mean"]
+    backbone = load_backbone("embedded", None, 0)
+    sets = category_sets(FRESH_SEED, 8, backbone.image_size, held_out=False)
+    found = averaged(zero_shot_figures(backbone.model, backbone.tokenizer, backbone.mean, backbone.std, sets))
+    for figure in ("binary", "category"):
+        assert found[figure] == pytest.approx(stated[figure], abs=SAMPLING)
+        assert found[figure] > stated[f"untrained {figure}"]
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_teachers_figures_on_real_images_are_those_of_its_card(shared: Path) -> None:
+    stated = read_card(asset("teacher/card.md"))["figures"]["Real images, never looked at"]
+    found = detection_figures(load_teacher(), real_detection_sets(shared, 96, CARD_SEED), CARD_SEED)
+    for name, figures in found.items():
+        for score, figure in figures.items():
+            assert figure == pytest.approx(stated[name][score], abs=0.005)

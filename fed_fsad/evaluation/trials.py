@@ -15,7 +15,7 @@ from fed_fsad.errors import DataError
 from fed_fsad.evaluation.bed import RowsOf, TestBed
 from fed_fsad.methods.method import Scores
 
-CHUNK = 64
+CHUNK = 128
 """Images scored at once; bounds memory and changes no score."""
 
 Judge = Callable[[Rows], Mapping[str, Scores]]

@@ -129,12 +129,12 @@ def _norm(gradients: Sequence[Tensor]) -> float:
 
 
 def _chunks(episode: Episode, size: int) -> Iterator[list[int]]:
-    """Record numbers in chunks of at most `size`; no chunk of supported queries mixes tasks (see `Episode.rows`)."""
+    """Record numbers in chunks of at most `size`, task by task: an episode with supports holds one task, and without
+    them a pull-back through a graph of one task is the shortest."""
     by_task: dict[str, list[int]] = {}
-    mixes = episode.support.shape[1] == 0
     first_query = dict(zip(episode.record.tolist(), episode.query.tolist(), strict=True))
     for record, row in sorted(first_query.items()):
-        by_task.setdefault("" if mixes else episode.rows.samples[row].task, []).append(record)
+        by_task.setdefault(episode.rows.samples[row].task, []).append(record)
     for records in by_task.values():
         for start in range(0, len(records), size):
             yield records[start : start + size]

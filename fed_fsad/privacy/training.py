@@ -10,7 +10,7 @@ from fed_fsad.data.features import Rows
 from fed_fsad.data.samples import Sample
 from fed_fsad.methods.method import Method, TrainingSettings
 from fed_fsad.methods.training import OnStep, moving, optimiser
-from fed_fsad.privacy.admission import admit_left_over, admit_records, plan_noise
+from fed_fsad.privacy.admission import Feasibility, admit_left_over, admit_records, plan_noise
 from fed_fsad.privacy.gradients import private_gradient
 from fed_fsad.privacy.ledger import Ledger
 from fed_fsad.privacy.lines import Request
@@ -42,6 +42,17 @@ class Plan:
     methods: int
 
 
+def private_records(
+    method: Method, parts: Collection[str], samples: Sequence[Sample], policy: Policy
+) -> tuple[Records, int, Feasibility]:
+    """The records that train `parts` under the policy, how many scalars those are, and whether noise leaves anything
+    to learn. Raises PolicyRefusal when it does not.
+    """
+    records = partition_records(samples, method.episode, SPLIT_SEED, policy.unit)
+    dims = sum(tensor.numel() for tensor in moving(method, parts).values())
+    return records, dims, admit_records(policy, records, dims)
+
+
 def train_privately(
     method: Method,
     settings: TrainingSettings,
@@ -62,9 +73,7 @@ def train_privately(
     """
     policy, ledger = books.policy, books.ledger
     tensors = moving(method, parts)
-    records = partition_records(samples, method.episode, SPLIT_SEED, policy.unit)
-    dims = sum(tensor.numel() for tensor in tensors.values())
-    feasible = admit_records(policy, records, dims)
+    records, dims, feasible = private_records(method, parts, samples, policy)
     if feasible.warning:
         log.warning("%s: %s", method.name, feasible.warning)
     ledger.freeze(method.name, records)

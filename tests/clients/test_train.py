@@ -92,6 +92,16 @@ def test_under_dp_only_the_allowed_part_leaves_and_neither_loss_nor_count(tmp_pa
     assert (reply.unit, reply.delta) == ("image", 1e-5)
 
 
+def test_a_method_with_too_few_records_for_its_noise_does_not_cost_the_others_their_part(tmp_path: Path) -> None:
+    policy = "hospitals.north.policy={privacy: example, epsilon: 8, methods: {sdmad: [context], d24fad: [affine]}}"
+    context, config = opened(tmp_path, "methods.sdmad={model: random}", "hospitals.north.holds.abnormal=16", policy)
+    reply = ask(context, instruction(config))
+    assert (reply.status, set(reply.tensors)) == ("ok", {"sdmad"}), "9 normals are 3 records: too few for D²4FAD"
+    ledger = (tmp_path / "sites" / "north" / "ledger.jsonl").read_text().splitlines()
+    charges = [json.loads(line) for line in ledger if json.loads(line)["kind"] == "charge"]
+    assert [charge["request"]["method"] for charge in charges] == ["sdmad"], "what is refused costs nothing"
+
+
 def test_dp_cannot_be_forgotten_the_server_has_no_word_in_it(tmp_path: Path) -> None:
     context, config = opened(tmp_path, *DP)
     ask(context, instruction(config))

@@ -29,7 +29,9 @@ def checkpoint_bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((folder / "checkpoints").glob("*.safetensors"))}
 
 
-def test_two_runs_of_one_seed_are_equal_to_the_last_bit_and_another_seed_is_not(small_config: str, tmp_path: Path) -> None:
+def test_two_runs_of_one_seed_are_equal_to_the_last_bit_and_another_seed_is_not(
+    small_config: str, tmp_path: Path
+) -> None:
     one, two = (finished(small_config, tmp_path / name, "federation.rounds=2") for name in ("one", "two"))
     assert checkpoint_bytes(one.path) == checkpoint_bytes(two.path)
     assert len(checkpoint_bytes(one.path)) == 2
@@ -66,7 +68,9 @@ def test_a_run_leaves_what_it_promises(small_config: str, tmp_path: Path) -> Non
     assert "this run protects nobody" in (tmp_path / "report.html").read_text()
 
 
-def test_a_run_killed_in_round_3_and_resumed_ends_in_the_bits_of_an_unbroken_one(small_config: str, tmp_path: Path) -> None:
+def test_a_run_killed_in_round_3_and_resumed_ends_in_the_bits_of_an_unbroken_one(
+    small_config: str, tmp_path: Path
+) -> None:
     config = tmp_path / "small.yaml"
     config.write_text(small_config)
     broken = tmp_path / "broken"
@@ -128,7 +132,9 @@ def test_ray_and_the_process_itself_give_equal_bits(small_config: str, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_on_ray_is_reported_as_failed_though_flower_exits_with_zero(small_config: str, tmp_path: Path) -> None:
+def test_a_run_that_fails_on_ray_is_reported_as_failed_though_flower_exits_with_zero(
+    small_config: str, tmp_path: Path
+) -> None:
     impossible = [f"hospitals.{site}.policy.smallest_cohort=9" for site in ("north", "south", "west")]
     with pytest.raises(FederationError, match="cohort too small"):
         finished(small_config, tmp_path, *impossible, "federation.retries=0", "engine=ray")

@@ -22,9 +22,8 @@ def _card(figure: float) -> Card:
 
 
 def test_three_steps_of_the_teacher_twice_give_the_same_file(tmp_path: Path) -> None:
-    digests = [make_teacher(0, 3, 4, tmp_path / run, tmp_path / run, None) for run in ("one", "two")]
-    other = make_teacher(1, 3, 4, tmp_path / "three", tmp_path / "three", None)
-    assert digests[0] == digests[1] != other
+    digests = [make_teacher(0, 3, 2, tmp_path / run, tmp_path / run, None) for run in ("one", "two")]
+    assert digests[0] == digests[1]
     assert (tmp_path / "one/teacher/weights.safetensors").stat().st_size < 2_000_000
     network = SmallResNet()
     network.load_state_dict(load_file(tmp_path / "one/teacher/weights.safetensors"))

@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from fed_fsad.seeds import numpy_stream
-from pretraining.scenes import TEXTURE_NUMBER, VISIBLE, draw, sample_family
+from pretraining.families import sample_family
+from pretraining.scenes import TEXTURE_NUMBER, VISIBLE, draw
 from pretraining.shapes import SHAPES, Shape, sample_shape
 from pretraining.textures import TEXTURES, Texture, lattice, smooth_noise
 

@@ -71,3 +71,12 @@ def test_real_sets_read_folders_by_class(tmp_path: Path) -> None:
         assert held.pool.shape == (5, 3, 32, 32)
         assert held.labels.tolist() == [0] * 3 + [1] * 4
     assert MOST == 80
+
+
+def test_networks_of_two_seeds_differ_and_of_one_seed_agree() -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first, again, other = (new_network(seed).state_dict()["stem.0.weight"] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(before, torch.random.get_rng_state()), "the global random state is left alone"

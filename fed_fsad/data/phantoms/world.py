@@ -78,9 +78,9 @@ class PhantomSource:
         return "+".join(self.kinds) or "normal"
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=2048)
 def _drawing(source: PhantomSource, size: int) -> Drawing:
-    """The patient before any scanner; cached because image and mask are asked for one after the other."""
+    """The patient before any scanner; cached because every method asks for the image, and evaluation for the mask."""
     organ = ORGANS[source.organ]
     lesions = {kind: Lesion(source.stream(f"lesion/{kind}"), source.lesion_contrast) for kind in source.kinds}
     drawing = organ.draw(size, lesions, source.stream("anatomy"))
