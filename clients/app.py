@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.site import Site, open_site, site_name
+from clients.site import open_site, site_name
 from clients.train import Observer, train_round
 from fed_fsad import __version__
 from fed_fsad.errors import BudgetSpent, ConfigError, DataError, PolicyRefusal
@@ -21,43 +21,48 @@ def build_app(observer: Observer) -> ClientApp:
 
     @app.query()
     def query(message: Message, context: Context) -> Message:
-        return Message(_safely(context, lambda site: Reply(site.name, __version__)).pack(), reply_to=message)
+        """Who this is; no image is opened, so that the answer comes at once however many there are."""
+        return Message(_safely(context, lambda: Reply(site_name(context), __version__)), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        def answer(site: Site) -> Reply:
-            return train_round(site, Instruction.unpack(message.content), observer)
+        def answer() -> Reply:
+            return train_round(open_site(context), Instruction.unpack(message.content), observer)
 
-        return Message(_safely(context, answer).pack(), reply_to=message)
+        return Message(_safely(context, answer), reply_to=message)
 
     return app
 
 
-def _safely(context: Context, work: Callable[[Site], Reply]) -> Reply:
+def _safely(context: Context, work: Callable[[], Reply]) -> RecordDict:
     """What `work` answers, or a code that names the trouble; the whole story stays in the site's own log.
 
     Exceptions carry paths, names and values of private data: none of their text may reach the server.
     """
     name = "unknown"
+
+    def failed(status: str, reason: str) -> RecordDict:
+        return Reply(name, __version__, status, reason).pack()
+
     try:
         name = site_name(context)
-        return work(open_site(context))
+        return work().pack()
     except BudgetSpent as error:
         log.warning("%s: %s", name, error)
-        return Reply(name, __version__, "budget_spent", "its privacy budget is spent")
+        return failed("budget_spent", "its privacy budget is spent")
     except PolicyRefusal as error:
         log.warning("%s refused: %s", name, error)
-        return Reply(name, __version__, "refused", f"its policy refuses ({error.code.replace('_', ' ')})")
+        return failed("refused", f"its policy refuses ({error.code.replace('_', ' ')})")
     except (DataError, ConfigError) as error:
         log.error("%s: %s", name, error)
         what = "images" if isinstance(error, DataError) else "settings"
-        return Reply(name, __version__, "error", f"its {what} cannot be used; the site's own log says why")
+        return failed("error", f"its {what} cannot be used; the site's own log says why")
     except MalformedMessage as error:
         log.error("%s: %s", name, error)
-        return Reply(name, __version__, "error", "it cannot read the server's message; compare the versions")
+        return failed("error", "it cannot read the server's message; compare the versions")
     except Exception:
         log.exception("%s: unexpected error", name)
-        return Reply(name, __version__, "error", "an unexpected error; the site's own log tells it")
+        return failed("error", "an unexpected error; the site's own log tells it")
 
 
 app = build_app(lambda event: None)

@@ -13,7 +13,7 @@ from clients.site import Site
 from fed_fsad import __version__
 from fed_fsad.data.episodes import eligible
 from fed_fsad.errors import PolicyRefusal
-from fed_fsad.messages import Instruction, Reply
+from fed_fsad.messages import Instruction, MalformedMessage, Reply
 from fed_fsad.methods.method import Method, part_of
 from fed_fsad.methods.training import OnStep, moving, train
 from fed_fsad.privacy.admission import admit_request, claim
@@ -42,10 +42,13 @@ class _Answer:
 def train_round(site: Site, instruction: Instruction, observer: Observer) -> Reply:
     """Train every method that was asked for and that the site's policy and images allow.
 
-    Raises PolicyRefusal (nothing that was asked for is allowed), BudgetSpent and DataError; nothing has left then.
+    Raises PolicyRefusal (nothing that was asked for is allowed, or noise that hides nothing is asked for), BudgetSpent,
+    DataError, ConfigError, and MalformedMessage for tensors that are not the method's; nothing has left then.
     """
     torch.set_num_threads(instruction.threads)
     started = time.perf_counter()
+    if site.policy.privacy != "off" and instruction.insecure_noise_seed is not None and not site.simulated:
+        raise PolicyRefusal("insecure_noise", "the server asks for noise that it could subtract: drop its noise seed")
     plan = _plan(site, instruction)
     answer = _Answer()
     if site.policy.privacy == "off":
@@ -98,7 +101,7 @@ def _train_plainly(
     site: Site, instruction: Instruction, method: Method, parts: tuple[str, ...], answer: _Answer, observer: Observer
 ) -> None:
     name, settings = method.name, instruction.settings[method.name]
-    method.load(instruction.tensors[name])
+    _load(method, instruction)
     samples = [site.samples[i] for i in eligible(site.samples, method.episode)]
     rows = rows_of(method, _report(observer, site, name, "features"))(samples)
     done = train(
@@ -125,7 +128,7 @@ def _train_privately(
     observer: Observer,
 ) -> None:
     name, settings = method.name, instruction.settings[method.name]
-    method.load(instruction.tensors[name])
+    _load(method, instruction)
     asked = {"settings": settings.model_dump(mode="json"), "parts": list(parts), "rounds": instruction.rounds}
     request = Request(
         run=instruction.run, round=instruction.round, method=name, key=request_key(instruction.tensors[name], asked)
@@ -144,6 +147,14 @@ def _train_privately(
         noise=SecureNoise() if seed is None else InsecureSeededNoise(derive(seed, *stream)),
         on_step=_report(observer, site, name, "private steps"),
     )
+
+
+def _load(method: Method, instruction: Instruction) -> None:
+    """The server's tensors, all of them and as they are: none left from another run, none stretched to fit."""
+    sent, own = instruction.tensors.get(method.name, {}), method.trainable()
+    if {name: value.shape for name, value in sent.items()} != {name: value.shape for name, value in own.items()}:
+        raise MalformedMessage(f"the tensors sent for {method.name} are not those that this version trains")
+    method.load(sent)
 
 
 @contextmanager

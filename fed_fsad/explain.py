@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from fed_fsad.names import suggestion
 
 Location = tuple[int | str, ...]
+LONGEST_VALUE = 80
 
 
 def explain(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...] = ()) -> str:
@@ -23,7 +24,13 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: tuple[str, .
         sentence = str(first["ctx"]["error"])
         return f"{key}: {sentence}" if key else sentence
     message = str(first["msg"])
-    return f"{key}: {message[0].lower()}{message[1:]}, but it is {first['input']!r}; change it"
+    said = f"{message[0].lower()}{message[1:]}, but it is {_brief(first['input'])}; change it"
+    return f"{key}: {said}" if key else said
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
 def _dotted(location: Location) -> str:

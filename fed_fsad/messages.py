@@ -1,20 +1,31 @@
 """The wire contract: what travels between server and site, by name and shape. Nothing else ever does."""
 
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeGuard, get_args
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch import Tensor
 
 from fed_fsad import methods
+from fed_fsad.config.schema import Name
+from fed_fsad.errors import UserError
 from fed_fsad.methods.method import TrainingSettings, part_of
+from fed_fsad.privacy.records import Unit
 
 Tensors = Mapping[str, Tensor]
 """Trainable tensors of one method by "part/parameter"."""
 
 STATUSES = ("ok", "refused", "budget_spent", "error")
+
+LONGEST_TEXT = 1000
+LONGEST_NAME = 200
+MOST_FIGURES = 32
+"""What a reply may hold of text and figures: all of it lands in the server's log, its report and on its screen."""
 
 
 class MalformedMessage(ValueError):
@@ -26,7 +37,7 @@ class Instruction:
     """What the server asks of a site in one round.
 
     run: identifies the run across restarts. round: 1-based. rounds: planned in all. cohort: sites asked in this round.
-    settings, tensors: by method. withheld: anomaly categories nobody trains on. insecure_noise_seed: tests only.
+    settings, tensors: by method. insecure_noise_seed: tests only.
     """
 
     run: str
@@ -56,15 +67,17 @@ class Instruction:
 
     @classmethod
     def unpack(cls, content: RecordDict) -> "Instruction":
-        """Back from records. Raises MalformedMessage."""
+        """Back from records. Raises MalformedMessage, also for settings and numbers that make no sense."""
         config = _config(content, "instruction")
         try:
             blocks = json.loads(str(config["settings"]))
             settings = {name: methods.settings_type(name).model_validate(block) for name, block in blocks.items()}
             numbers = {key: int(str(config[key])) for key in ("round", "rounds", "seed", "threads", "cohort")}
             run = str(config["run"])
-        except (KeyError, ValueError, AttributeError) as error:
+        except (KeyError, ValueError, AttributeError, UserError) as error:
             raise MalformedMessage(f"the instruction is incomplete ({type(error).__name__})") from error
+        if not (1 <= numbers["round"] <= numbers["rounds"] and numbers["threads"] >= 1 and numbers["cohort"] >= 1):
+            raise MalformedMessage("the instruction's round, rounds, threads or cohort is out of range")
         noise_seed = config.get("insecure-noise-seed")
         return cls(
             run=run,
@@ -81,7 +94,8 @@ class Reply:
 
     status: one of STATUSES; any but "ok" carries no tensors. reason: a sentence free of paths and data.
     tensors: only the parts the site trained. examples: images behind each method's update, absent under DP.
-    metrics: figures the site's policy allows out, per method. epsilon, delta, unit: spent so far, when under DP.
+    metrics: finite figures the site's policy allows out, per method. seconds: of training. epsilon, delta, unit: what
+    the site's ledger has spent so far; all three under DP, none without.
     """
 
     site: str
@@ -118,26 +132,31 @@ class Reply:
 
     @classmethod
     def unpack(cls, content: RecordDict) -> "Reply":
-        """Back from records. Raises MalformedMessage."""
+        """Back from records. Raises MalformedMessage.
+
+        A site is not trusted: text comes back printable and short, names keep to their pattern, figures that are not
+        finite are left out, and a privacy account is whole or the reply is refused.
+        """
         config = _config(content, "reply")
-        if config.get("status") not in STATUSES or not isinstance(config.get("site"), str):
+        site = config.get("site")
+        if config.get("status") not in STATUSES or not isinstance(site, str) or not re.fullmatch(Name, site):
             raise MalformedMessage("the reply names no site or an unknown status")
         metrics, examples = _unpack_metrics(content)
-        optional = {key: config.get(key) for key in ("epsilon", "delta", "unit", "claim")}
-        seconds = config.get("seconds")
+        epsilon, delta, unit = _account(config)
+        claim = _text(config, "claim")
         return cls(
-            site=str(config["site"]),
-            version=str(config.get("version", "")),
+            site=site,
+            version=_text(config, "version"),
             status=str(config["status"]),
-            reason=str(config.get("reason", "")),
+            reason=_text(config, "reason"),
             tensors=_unpack_tensors(content),
             metrics=metrics,
             examples=examples,
-            seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
-            epsilon=_number(optional["epsilon"]),
-            delta=_number(optional["delta"]),
-            unit=None if optional["unit"] is None else str(optional["unit"]),
-            claim=None if optional["claim"] is None else str(optional["claim"]),
+            seconds=_number(config, "seconds") or 0.0,
+            epsilon=epsilon,
+            delta=delta,
+            unit=unit,
+            claim=claim or None,
         )
 
 
@@ -173,9 +192,11 @@ def _unpack_tensors(content: RecordDict) -> dict[str, dict[str, Tensor]]:
     tensors: dict[str, dict[str, Tensor]] = {}
     for key, record in content.array_records.items():
         method, _, part = key.partition("/")
+        if any(len(name) > LONGEST_NAME or not name.isprintable() for name in (key, *record)):
+            raise MalformedMessage(f"a name among the arrays is longer than {LONGEST_NAME} letters or not printable")
         try:
             unpacked = tensors_of(record)
-        except (ValueError, TypeError, EOFError) as error:
+        except Exception as error:  # bytes of a stranger: whatever NumPy makes of them is their fault
             raise MalformedMessage(f"the arrays of {key!r} cannot be read") from error
         if any(part_of(name) != part for name in unpacked):
             raise MalformedMessage(f"an array of {key!r} belongs to another part")
@@ -190,9 +211,13 @@ def _unpack_metrics(content: RecordDict) -> tuple[dict[str, dict[str, float]], d
         method = key.removeprefix("metrics.")
         figures = dict(record)
         count = figures.pop("num-examples", None)
+        if len(figures) > MOST_FIGURES or not all(re.fullmatch(Name, name) for name in (method, *figures)):
+            raise MalformedMessage(f"a method's figures are more than {MOST_FIGURES} or have unfit names")
         if isinstance(count, int):
             examples[method] = count
-        metrics[method] = {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
+        elif count is not None:
+            raise MalformedMessage(f"the number of images of {method} is no whole number")
+        metrics[method] = {name: float(value) for name, value in figures.items() if _is_finite(value)}
     return metrics, examples
 
 
@@ -203,5 +228,35 @@ def _config(content: RecordDict, key: str) -> ConfigRecord:
     return record
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def _account(config: ConfigRecord) -> tuple[float | None, float | None, str | None]:
+    """ε, δ and the unit they protect: all or none, and within their ranges."""
+    epsilon, delta, unit = _number(config, "epsilon"), _number(config, "delta"), config.get("unit")
+    if epsilon is None and delta is None and unit is None:
+        return None, None, None
+    if epsilon is None or epsilon < 0 or delta is None or not 0 < delta < 1 or unit not in get_args(Unit):
+        raise MalformedMessage("the reply's epsilon, delta and unit are no privacy account")
+    return epsilon, delta, str(unit)
+
+
+def _number(config: ConfigRecord, key: str) -> float | None:
+    value = config.get(key)
+    if value is None:
+        return None
+    if not _is_finite(value):
+        raise MalformedMessage(f"{key} of the reply is no finite number")
+    return float(value)
+
+
+def _is_finite(value: object) -> TypeGuard[int | float]:
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _text(config: ConfigRecord, key: str) -> str:
+    """A text as one printable line, so that it cannot steer a terminal or swamp a log; "" when there is none."""
+    value = config.get(key, "")
+    if not isinstance(value, str):
+        raise MalformedMessage(f"{key} of the reply is no text")
+    printable = "".join(letter if letter.isprintable() else " " for letter in value[: 4 * LONGEST_TEXT])
+    return " ".join(printable.split())[:LONGEST_TEXT]

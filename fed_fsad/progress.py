@@ -9,7 +9,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
+from fed_fsad.evaluation.report.words import epsilon as rounded_up
 from fed_fsad.rundir import Event
 
 
@@ -71,7 +73,7 @@ class LiveProgress:
                 losses = ", ".join(
                     f"{name} {block['loss']:.3f}" for name, block in event.get("methods", {}).items() if "loss" in block
                 )
-                spent = "" if epsilon is None else f"{epsilon:.2f}"
+                spent = "" if epsilon is None else rounded_up(epsilon)
                 self._sites[event["site"]] = (event["reason"] or event["status"], losses, spent)
             case "round":
                 self._bars.update(self._rounds, completed=event["round"])
@@ -97,10 +99,10 @@ class LiveProgress:
         for heading in ("site", "answer", "loss", "ε"):
             table.add_column(heading, style="bold" if heading == "site" else "")
         for site, cells in sorted(self._sites.items()):
-            table.add_row(site, *cells)
+            table.add_row(*(Text(cell) for cell in (site, *cells)))
         figures = Table(box=None, pad_edge=False, show_header=False)
         for method, text in sorted(self._figures.items()):
-            figures.add_row(f"[bold]{method}[/]", text)
+            figures.add_row(Text(method, style="bold"), text)
         return Group(self._bars, *([table] if self._sites else []), *([figures] if self._figures else []))
 
 
@@ -113,13 +115,13 @@ def describe(event: Event) -> str | None:
     """An event as one line, or None when it is not worth one."""
     match event["kind"]:
         case "start":
-            return f"training from round {event['round'] + 1} to {event['rounds']}" if event["round"] else None
+            return _resumed(event["round"], event["rounds"])
         case "round":
             lost = "".join(f"; {site}: {reason}" for site, reason in event["rejected"].items())
             size = (event["bytes_up"] + event["bytes_down"]) / 1e6
             return f"round {event['round']}: {event['replies']} replies, {event['seconds']:.1f} s, {size:.2f} MB{lost}"
         case "site" if event.get("epsilon") is not None:
-            return f"  {event['site']}: ε = {event['epsilon']:.2f} at δ = {event['delta']:g}"
+            return f"  {event['site']}: ε = {rounded_up(event['epsilon'])} at δ = {event['delta']:g}"
         case "evaluation":
             return f"  {event['method']}: image AUROC {_auroc(event)}"
         case "arm":
@@ -128,6 +130,12 @@ def describe(event: Event) -> str | None:
         case "warning":
             return f"warning: {event['text']}"
     return None
+
+
+def _resumed(done: int, rounds: int) -> str | None:
+    if done == 0:
+        return None
+    return f"training from round {done + 1} to {rounds}" if done < rounds else f"all {rounds} rounds are trained"
 
 
 def _auroc(event: Event) -> str:

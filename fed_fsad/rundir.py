@@ -20,6 +20,7 @@ from fed_fsad.errors import CheckpointError, DataError
 Event = Mapping[str, Any]
 """One thing that happened, JSON-able, told apart by its "kind"."""
 
+ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("flwr", "torch", "torchvision", "open_clip_torch", "opacus", "numpy", "scikit-learn", "ray")
 
 
@@ -31,17 +32,23 @@ class RunDir:
 
     @classmethod
     def create(cls, path: Path, config: Config) -> "RunDir":
-        """Start a run in `path`. Raises DataError when a run already lies there: nothing written is ever lost."""
+        """Start a run in `path`. Raises DataError when a run already lies there (nothing written is ever lost), or when
+        nothing can be written there.
+        """
         if (path / "config.yaml").exists():
             raise DataError(f"{path} already holds a run; add --resume to continue it, or choose another --out")
-        run = cls(path)
-        replace(path / "environment.json", _json(_environment()))
-        replace(path / "config.yaml", resolved_yaml(config).encode())
-        return run
+        try:
+            replace(path / "environment.json", _json(_environment()))
+            replace(path / "config.yaml", resolved_yaml(config).encode())
+        except OSError as error:
+            raise DataError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
+        return cls(path)
 
     @classmethod
     def resume(cls, path: Path, config: Config) -> "RunDir":
-        """Continue the run in `path`. Raises CheckpointError when it was made with another config."""
+        """Continue the run in `path`, whose summary then says "running". Raises CheckpointError when it was made with
+        another config, or when it is damaged.
+        """
         run = cls(path)
         old = run.config().model_dump(mode="json")
         difference = first_difference(old, config.model_dump(mode="json"))
@@ -51,6 +58,9 @@ class RunDir:
                 "resume it with the config it was started with, or choose another --out"
             )
         run._mend_log()
+        run.events()
+        if run.run_id and (summary := run.summary()):
+            run.write_summary({**summary, "status": "running", "error": None})
         return run
 
     def config(self) -> Config:
@@ -62,8 +72,12 @@ class RunDir:
 
     @property
     def run_id(self) -> str:
-        """The identity of the run across restarts: what hospitals' ledgers know it by."""
-        return str(json.loads((self.path / "environment.json").read_text())["run_id"])
+        """The identity of the run across restarts: what hospitals' ledgers know it by. Raises CheckpointError."""
+        path = self.path / "environment.json"
+        try:
+            return str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} cannot be read; restore it, or choose another --out") from error
 
     @property
     def checkpoints(self) -> Path:
@@ -86,10 +100,10 @@ class RunDir:
             replace(path, data[: data.rfind(b"\n") + 1])
 
     def events(self) -> list[dict[str, Any]]:
-        """What happened so far; a last line that a kill cut short is left out."""
+        """What happened so far; a last line that a kill cut short is left out. Raises CheckpointError when damaged."""
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        whole = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        return [_event(path, number, line) for number, line in enumerate(whole, start=1)]
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace summary.json."""
@@ -115,6 +129,21 @@ def first_difference(old: Any, new: Any, key: str = "") -> str | None:
         steps = (first_difference(a, b, f"{key}.{i}") for i, (a, b) in enumerate(zip(old, new, strict=True)))
         return next((step for step in steps if step), None)
     return None if old == new else f"{key} was {old!r} and is {new!r}"
+
+
+def from_root(text: str) -> Path:
+    """A path of Flower's run config. Flower starts its apps in folders of their own, and the two apps in different
+    ones: what is not absolute is meant from the repository's root.
+    """
+    return (ROOT / text).resolve()
+
+
+def _event(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        event: dict[str, Any] = json.loads(line)
+        return {**event, "kind": event["kind"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: line {number} is damaged; remove that line, or restore the file") from error
 
 
 def _environment() -> dict[str, Any]:

@@ -1,21 +1,42 @@
 """summary.json: the whole run in one object, always computed anew from what metrics.jsonl holds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
 
+from fed_fsad.errors import UserError
+from fed_fsad.evaluation.report import write_report
 from fed_fsad.rundir import RunDir
 
 Line = Mapping[str, Any]
 
 
+@contextmanager
+def recorded(run: RunDir) -> Iterator[None]:
+    """Work on a run that ends in its summary and report, whether the work succeeds or raises; an interrupted run has
+    neither.
+    """
+    try:
+        yield
+    except Exception as error:
+        mended = isinstance(error, UserError)
+        text = str(error) if mended else f"an unexpected {type(error).__name__}: {error}; please report it"
+        run.write_summary(summarise(run, "failed", text))
+        write_report(run.path)
+        raise
+    run.write_summary(summarise(run, "completed"))
+    write_report(run.path)
+
+
 def summarise(run: RunDir, status: str, error: str | None = None) -> dict[str, Any]:
     """Everything a script wants to know of a run, JSON-able; figures that do not exist are None.
 
-    A round that was repeated (after a failed try or a restart) counts with its last lines.
+    A round that was repeated (after a failed try or a restart) counts with its last lines; rounds counts those that
+    were aggregated. What a site has spent of its privacy budget is the last it told of, whatever became of its update.
     """
-    config = run.config()
-    lines = _latest(run.events())
+    config, events = run.config(), run.events()
+    lines = _latest(events)
     rounds = [line for line in lines if line["kind"] == "round"]
     seconds = sum(line["seconds"] for line in rounds)
     return {
@@ -24,14 +45,14 @@ def summarise(run: RunDir, status: str, error: str | None = None) -> dict[str, A
         "name": config.name,
         "seed": config.seed,
         "engine": config.engine,
-        "rounds": max((line["round"] for line in rounds), default=0),
+        "rounds": max((line["round"] for line in rounds if line["complete"]), default=0),
         "seconds": {"total": seconds, "per_round": seconds / len(rounds) if rounds else None},
         "bytes": {"up": sum(line["bytes_up"] for line in rounds), "down": sum(line["bytes_down"] for line in rounds)},
         "insecure_noise": config.privacy.insecure_noise_seed is not None,
         "skipped_images": [image for line in lines if line["kind"] == "skipped" for image in line["images"]],
-        "warnings": list(dict.fromkeys(line["text"] for line in run.events() if line["kind"] == "warning")),
+        "warnings": list(dict.fromkeys(line["text"] for line in events if line["kind"] == "warning")),
         "methods": {name: _method(name, lines) for name in config.methods},
-        "sites": {hospital.name: _site(hospital.name, lines) for hospital in config.hospitals},
+        "sites": {hospital.name: _site(hospital.name, lines, events) for hospital in config.hospitals},
     }
 
 
@@ -71,18 +92,20 @@ def _method(name: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _site(name: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
+def _site(name: str, lines: list[dict[str, Any]], events: list[dict[str, Any]]) -> dict[str, Any]:
     own = sorted(
         (line for line in lines if line["kind"] == "site" and line["site"] == name), key=lambda x: int(x["round"])
     )
     good = [line for line in own if line["status"] == "ok"]
     last = good[-1] if good else {}
+    told = [event for event in events if event.get("site") == name and event.get("epsilon") is not None]
+    account = told[-1] if told else {}
     examples = [block["examples"] for block in last.get("methods", {}).values() if "examples" in block]
     return {
         "rounds": len(good),
         "failures": len([line for line in own if line["status"] not in ("ok", "budget_spent")]),
         "examples": max(examples) if examples else None,
-        **{key: last.get(key) for key in ("epsilon", "delta", "unit", "claim")},
+        **{key: account.get(key) for key in ("epsilon", "delta", "unit", "claim")},
         "local": {
             line["method"]: line["headline"] for line in lines if line["kind"] == "arm" and line.get("site") == name
         },

@@ -29,7 +29,7 @@ Real = Annotated[Path | None, typer.Option(help="Folder of real image sets for f
 @app.command()
 def teacher(
     seed: Seed = 0,
-    steps: Steps = 2000,
+    steps: Steps = 1600,
     images: Images = 60,
     work: Work = Path("runs/pretraining"),
     out: Out = ROOT,
@@ -42,11 +42,11 @@ def teacher(
 @app.command()
 def clip(
     seed: Seed = 0,
-    steps: Steps = 1000,
+    steps: Steps = 900,
     images: Images = 16,
     work: Work = Path("runs/pretraining"),
     out: Out = ROOT,
-    corpus: Annotated[int, typer.Option(min=1, help="Phantoms to learn from.")] = 12000,
+    corpus: Annotated[int, typer.Option(min=1, help="Phantoms to learn from.")] = 10000,
 ) -> None:
     """Train the embedded CLIP on phantoms, captions and signs."""
     console.print(make_clip(seed, steps, images, work, out, corpus))

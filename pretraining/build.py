@@ -30,8 +30,9 @@ scores, mean of three support draws; "untrained" is the same network before trai
 CLIP_TEXT = """
 An open_clip model trained on phantoms of all six organs, any scanner style, pose jitter 0.4 to 1.4, lesion contrast
 0.6 to 1.3, 35 % normal, 15 % of the others with two findings. Held-out kinds and the signs only they have are never
-seen. Images are matched with captions, with every single sign of their organ (multi-positive, both directions), by
-SD-MAD's stage-1 loss on the frozen signs, and a linear head tells which patches hold a lesion. Corpus seeds are odd
+seen. For the first 40 % of the steps the image tower alone learns, by a linear head on its patches, where lesions are
+and of which kind; then images are also matched with captions, with every single sign of their organ (multi-positive,
+both directions), and by SD-MAD's stage-1 loss. The head is thrown away. Corpus seeds are odd
 and negative, those of the figures even and negative: no config can draw either. Figures are zero-shot AUROC with
 signs: "binary" abnormal against normal, "category" one kind against normal, "other" one kind against the other kinds.
 """

@@ -45,7 +45,7 @@ def zero_shot_figures(
     model: CLIP, tokenizer: Tokenizer, mean: Tensor, std: Tensor, sets: Mapping[str, CategorySet]
 ) -> dict[str, Figures]:
     """Per organ: "binary", AUROC of max_m s_m, abnormal against normal; "category", mean over the shown kinds of the
-    AUROC of s_m, that kind against normal; "other", that kind against the other shown kinds (nan for a single one).
+    AUROC of s_m, that kind against normal; "other", that kind against the other shown kinds (if there are others).
 
     s_m is the mean logit of m's signs less that of the normal signs; every sign of the organ's categories counts.
     """
@@ -66,11 +66,8 @@ def _figures(model: CLIP, tokenizer: Tokenizer, images: Tensor, held: CategorySe
         against_normal.append(auroc(labels[rows, m], scores[rows, m]))
         if bool((~labels[~normal, m]).any()):
             against_others.append(auroc(labels[~normal, m], scores[~normal, m]))
-    return {
-        "binary": auroc(~normal, scores.amax(1)),
-        "category": fmean(against_normal),
-        "other": fmean(against_others) if against_others else float("nan"),
-    }
+    figures = {"binary": auroc(~normal, scores.amax(1)), "category": fmean(against_normal)}
+    return figures | ({"other": fmean(against_others)} if against_others else {})
 
 
 def averaged(figures: Mapping[str, Figures]) -> Figures:

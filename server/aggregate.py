@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fed_fsad.config import Federation
 from fed_fsad.config.schema import Strategy
-from fed_fsad.errors import ConfigError
+from fed_fsad.errors import ConfigError, FederationError
 from fed_fsad.messages import Reply, Tensors, arrays_of, tensors_of
 from fed_fsad.methods.method import part_of
 
@@ -27,21 +27,31 @@ STRATEGIES: Mapping[str, Callable[..., flower.FedAvg]] = {
     "multikrum": flower.MultiKrum,
 }
 MOMENTS = ("m_t", "v_t")
+SAMPLING = ("fraction_", "min_")
+"""Arguments that choose whom Flower would ask; the coordinator does that, so here they would do nothing."""
 
 # Flower logs a line for every part of every round; metrics.jsonl says it once per round, by site.
 logging.getLogger("flwr").setLevel(logging.WARNING)
 
 
 def make_strategy(settings: Strategy) -> flower.FedAvg:
-    """Flower's strategy object. Raises ConfigError when an option is not one of its arguments."""
+    """Flower's strategy object. Raises ConfigError when an option is none that it aggregates by, or impossible."""
     kind = STRATEGIES[settings.name]
-    known = sorted(inspect.signature(kind).parameters)
+    known = [
+        name
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if isinstance(parameter.default, int | float) and not name.startswith(SAMPLING)
+    ]
     for option in settings.options:
         if option not in known:
-            raise ConfigError(
-                f"federation.strategy.options: {settings.name} has no option {option!r}; it has {', '.join(known)}"
-            )
-    return kind(**settings.options)
+            has = f"it has {', '.join(sorted(known))}" if known else "it takes none"
+            raise ConfigError(f"federation.strategy.options: {settings.name} has no option {option!r}; {has}")
+    try:
+        return kind(**settings.options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"federation.strategy.options: {settings.name} refuses them ({error}); change them"
+        ) from error
 
 
 class Aggregator:
@@ -56,7 +66,7 @@ class Aggregator:
         """The next tensors of one method, [the same names, shapes and dtypes as `current`].
 
         Replies enter in the order of their site names, so the last bits do not depend on who answered first. A part
-        that nobody sent keeps its values.
+        that nobody sent keeps its values. Raises FederationError when the result is not finite.
         """
         ordered = sorted((reply for reply in replies if method in reply.tensors), key=lambda reply: reply.site)
         weights = self._weights(method, ordered)
@@ -74,6 +84,11 @@ class Aggregator:
             arrays, _ = chosen.aggregate_train(round_, updates)
             if arrays is not None:
                 merged.update({name: value.to(current[name].dtype) for name, value in tensors_of(arrays).items()})
+        if broken := [name for name, value in merged.items() if not bool(torch.isfinite(value).all())]:
+            raise FederationError(
+                f"round {round_}: aggregating {method} made {broken[0]} NaN or infinite; "
+                "change federation.strategy and start again with another --out"
+            )
         return merged
 
     def state(self) -> dict[str, Tensor]:

@@ -57,7 +57,8 @@ def load_checkpoint(folder: Path, run: str, expected: Mapping[str, Tensors]) -> 
         return None
     try:
         latest = json.loads(pointer.read_text(encoding="utf-8"))
-        data = (folder / str(latest["file"])).read_bytes()
+        owner, file = latest["run"], folder / str(latest["file"])
+        data = file.read_bytes()
         intact = latest["format"] == FORMAT and hashlib.sha256(data).hexdigest() == latest["sha256"]
         flat = load(data) if intact else {}
         round_ = int(latest["round"])
@@ -66,8 +67,8 @@ def load_checkpoint(folder: Path, run: str, expected: Mapping[str, Tensors]) -> 
             f"{pointer}: the checkpoint cannot be read ({type(error).__name__}); {_REMEDY}"
         ) from error
     if not intact:
-        raise CheckpointError(f"{folder / latest['file']}: the checkpoint is damaged; {_REMEDY}")
-    if latest["run"] != run:
+        raise CheckpointError(f"{file}: the checkpoint is damaged; {_REMEDY}")
+    if owner != run:
         raise CheckpointError(f"{pointer}: the checkpoint belongs to another run; {_REMEDY}")
     tensors: dict[str, dict[str, Tensor]] = {method: {} for method in expected}
     moments: dict[str, Tensor] = {}

@@ -12,6 +12,8 @@ from fed_fsad.messages import MalformedMessage, Reply
 
 POLL_S = 1.0
 QUERY_TIMEOUT_S = 60.0
+ASK_AGAIN_S = 60.0
+"""How long a node that could not be admitted is left alone before it is asked again: somebody may have mended it."""
 
 
 class Roster:
@@ -21,67 +23,91 @@ class Roster:
         self._grid = grid
         self._expected = tuple(sorted(expected))
         self._warn = warn
-        self._names: dict[int, str | None] = {}
+        self._names: dict[int, str] = {}
+        self._asked: dict[int, float] = {}
+        self._said: set[str] = set()
 
     def present(self) -> dict[str, int]:
         """Node id by site name, sorted by name; nodes that are new are asked who they are.
 
-        Raises FederationError when two nodes give the same name.
+        A site that was restarted may come back as another node while the old one is still listed: the old one is asked
+        once more and dropped when it is silent. Raises FederationError when two live nodes give the same name.
         """
         connected = sorted(self._grid.get_node_ids())
-        self._names = {node: name for node, name in self._names.items() if node in connected}
-        self._ask([node for node in connected if node not in self._names])
+        known = {node: name for node, name in self._names.items() if node in connected}
+        self._names = dict(known)
+        self._asked = {node: at for node, at in self._asked.items() if node in connected}
+        patience = time.monotonic() - ASK_AGAIN_S
+        self._ask([node for node in connected if node not in known and self._asked.get(node, patience) <= patience])
+        newcomers = {name for node, name in self._names.items() if node not in known}
+        if doubtful := [node for node, name in known.items() if name in newcomers]:
+            for node in doubtful:
+                del self._names[node]
+            self._ask(doubtful)
         sites: dict[str, int] = {}
         for node, name in sorted(self._names.items()):
-            if name is None:
-                continue
             if name in sites:
                 raise FederationError(f"two sites call themselves {name!r}; give each its own name in its site.yaml")
             sites[name] = node
         return dict(sorted(sites.items()))
 
-    def wait_for(self, wanted: int, seconds: float) -> dict[str, int]:
-        """Wait until `wanted` of the expected sites are there. Raises FederationError naming those that are not."""
+    def wait_for(self, wanted: int, seconds: float, hoped: int | None = None) -> dict[str, int]:
+        """Wait until `hoped` of the expected sites are there, and after `seconds` be content with `wanted`.
+
+        hoped: `wanted` unless given. Raises FederationError naming the missing sites when fewer than `wanted` came.
+        """
         deadline = time.monotonic() + seconds
         while True:
             sites = self.present()
-            if len(sites) >= wanted:
+            if len(sites) >= (hoped or wanted):
                 return sites
             if time.monotonic() >= deadline:
-                missing = ", ".join(name for name in self._expected if name not in sites)
-                raise FederationError(
-                    f"after {seconds:g} s only {len(sites)} of the {wanted} sites a round needs are there, missing: "
-                    f"{missing}; start them, or lower federation.min_replies"
-                )
+                break
             time.sleep(min(POLL_S, seconds))
+        missing = ", ".join(name for name in self._expected if name not in sites)
+        if len(sites) < wanted:
+            raise FederationError(
+                f"after {seconds:g} s only {len(sites)} of the {wanted} sites a round needs are there, missing: "
+                f"{missing}; start them, or lower federation.min_replies"
+            )
+        self._tell(f"after {seconds:g} s the run goes on without {missing}, who may still join")
+        return sites
 
     def _ask(self, nodes: Sequence[int]) -> None:
         if not nodes:
             return
         content = RecordDict({"query": ConfigRecord({"version": __version__})})
         queries = [Message(content, dst_node_id=node, message_type=MessageType.QUERY) for node in nodes]
+        self._asked.update(dict.fromkeys(nodes, time.monotonic()))
         for answer in self._grid.send_and_receive(queries, timeout=QUERY_TIMEOUT_S):
             node = answer.metadata.src_node_id
             try:
                 reply = Reply.unpack(answer.content) if answer.has_content() else None
             except MalformedMessage:
                 reply = None
-            self._names[node] = self._admit(reply)
+            if node in nodes and (name := self._admit(reply)):
+                self._names[node] = name
 
     def _admit(self, reply: Reply | None) -> str | None:
         """The site's name, or None when this node is not asked to train."""
         if reply is None:
-            self._warn("a node did not say which site it is and is left out; look into its own log")
+            self._tell("a node did not say which site it is and is left out; look into its own log")
             return None
         if reply.status != "ok":
-            self._warn(f"{reply.site} cannot take part: {reply.reason}")
+            self._tell(f"{reply.site} cannot take part: {reply.reason}")
             return None
         if reply.version != __version__:
-            self._warn(
+            self._tell(
                 f"{reply.site} runs fed_fsad {reply.version} and the server {__version__}; install the same version"
             )
             return None
         if reply.site not in self._expected:
-            self._warn(f"a site called {reply.site!r} is not in the config and is left out; add it under hospitals")
+            self._tell(f"a site called {reply.site!r} is not in the config and is left out; add it under hospitals")
             return None
         return reply.site
+
+    def _tell(self, text: str) -> None:
+        """Warn, but of the same thing once."""
+        if text not in self._said:
+            self._said.add(text)
+            self._warn(text)

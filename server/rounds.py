@@ -26,17 +26,20 @@ Observer = Callable[[Event], None]
 
 @dataclass
 class _Attempt:
-    """One try at a round: what was sent, who answered what."""
+    """One try at a round: what was sent, who answered what. up, down: bytes of tensors."""
 
     asked: tuple[str, ...]
-    replies: list[Reply] = field(default_factory=list)
+    heard: dict[str, Reply] = field(default_factory=dict)
+    """By site: every update that could be read, also those with a fault."""
     faults: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """site: (status, reason) of every site whose answer does not enter the model."""
+    """By site: (status, reason) of every site whose answer does not enter the model."""
     up: int = 0
     down: int = 0
 
-    def answers(self) -> Mapping[str, Reply]:
-        return {reply.site: reply for reply in self.replies}
+    @property
+    def valid(self) -> list[Reply]:
+        """The updates that enter the model, by site name."""
+        return [self.heard[site] for site in sorted(self.heard) if site not in self.faults]
 
 
 class Coordinator:
@@ -68,7 +71,7 @@ class Coordinator:
         if self._round == rounds:
             self._evaluate(final=True)
             return
-        self._roster.wait_for(self._needed(len(self._config.hospitals)), self._config.federation.wait_s)
+        self._roster.wait_for(self._needed(), self._config.federation.wait_s, hoped=len(self._config.hospitals))
         while self._round < rounds:
             self._round += 1
             self._one_round()
@@ -81,21 +84,23 @@ class Coordinator:
     def _one_round(self) -> None:
         settings = self._config.federation
         for attempt in range(1, settings.retries + 2):
+            if attempt > 1:
+                self._roster.wait_for(self._needed(), settings.wait_s)
             started = time.perf_counter()
             tried = self._attempt(attempt)
-            needed = self._needed(len(tried.asked))
-            self._log_attempt(tried, attempt, time.perf_counter() - started)
-            if tried.replies and len(tried.replies) >= needed:
+            valid, needed = tried.valid, self._needed()
+            self._log_attempt(tried, attempt, needed, time.perf_counter() - started)
+            if len(valid) >= needed:
                 for method, current in self._tensors.items():
-                    self._tensors[method] = self._aggregator.combine(self._round, method, current, tried.replies)
+                    self._tensors[method] = self._aggregator.combine(self._round, method, current, valid)
                 return
-            self._warn(f"round {self._round}, try {attempt}: {len(tried.replies)} valid replies, {needed} needed")
-        reasons = (
-            "; ".join(f"{site}: {reason}" for site, (_, reason) in sorted(tried.faults.items())) or "no site is left"
-        )
+            self._warn(f"round {self._round}, try {attempt}: {len(valid)} valid replies, {needed} needed")
+        reasons = {site: reason for site, (_, reason) in tried.faults.items()}
+        reasons |= dict.fromkeys(self._spent, "its privacy budget is spent")
+        said = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items())) or "no site is connected"
         raise FederationError(
-            f"round {self._round} got {len(tried.replies)} valid replies of the {needed} it needs after "
-            f"{settings.retries + 1} tries ({reasons}); mend those sites and continue with --resume"
+            f"round {self._round} got {len(valid)} valid replies of the {needed} it needs after "
+            f"{settings.retries + 1} tries ({said}); mend those sites and continue with --resume"
         )
 
     def _attempt(self, attempt: int) -> _Attempt:
@@ -111,9 +116,8 @@ class Coordinator:
             )
             self._observer({"kind": "asked", "round": self._round, "site": site})
         self._collect(tried, messages, {present[site]: site for site in chosen})
-        for site, reason in outsized(tried.replies, self._tensors, self._config.federation.norm_factor).items():
+        for site, reason in outsized(tried.valid, self._tensors, self._config.federation.norm_factor).items():
             tried.faults[site] = ("rejected", reason)
-        tried.replies = sorted((r for r in tried.replies if r.site not in tried.faults), key=lambda reply: reply.site)
         return tried
 
     def _collect(self, tried: _Attempt, messages: list[Message], names: Mapping[int, str]) -> None:
@@ -148,10 +152,10 @@ class Coordinator:
             tried.faults[site] = (reply.status, reply.reason)
             if reply.status == "budget_spent":
                 self._spent.add(site)
-        elif problem := fault(reply, self._tensors):
-            tried.faults[site] = ("rejected", problem)
         else:
-            tried.replies.append(reply)
+            tried.heard[site] = reply
+            if problem := fault(reply, self._tensors):
+                tried.faults[site] = ("rejected", problem)
 
     def _instruction(self, cohort: int) -> Instruction:
         return Instruction(
@@ -173,17 +177,17 @@ class Coordinator:
         stream = numpy_stream(self._config.seed, "participants", self._round, attempt)
         return sorted(str(name) for name in stream.choice(names, wanted, replace=False))
 
-    def _needed(self, asked: int) -> int:
+    def _needed(self) -> int:
+        """Valid replies a round must have, of the sites it should ask whether they are connected or not; never 0."""
         settings = self._config.federation
-        asked = min(asked, settings.participants or asked)
-        return settings.min_replies or asked // 2 + 1
+        able = len(self._config.hospitals) - len(self._spent)
+        return settings.min_replies or min(able, settings.participants or able) // 2 + 1
 
     def _evaluate(self, final: bool) -> None:
         for event in self._scorer.evaluate(self._tensors, self._round, final):
             self._log(event)
 
-    def _log_attempt(self, tried: _Attempt, attempt: int, seconds: float) -> None:
-        answers = tried.answers()
+    def _log_attempt(self, tried: _Attempt, attempt: int, needed: int, seconds: float) -> None:
         for site in tried.asked:
             status, reason = tried.faults.get(site, ("ok", ""))
             line: dict[str, Any] = {
@@ -193,8 +197,9 @@ class Coordinator:
                 "status": status,
                 "reason": reason,
             }
-            if site in answers:
-                line |= _figures(answers[site])
+            if site in tried.heard:
+                # A rejected update was paid for like any other: its ε counts, its figures do not.
+                line |= _account(tried.heard[site]) | ({} if site in tried.faults else _figures(tried.heard[site]))
             self._log(line)
         self._log(
             {
@@ -204,7 +209,8 @@ class Coordinator:
                 "seconds": round(seconds, 3),
                 "bytes_up": tried.up,
                 "bytes_down": tried.down,
-                "replies": len(tried.replies),
+                "replies": len(tried.valid),
+                "complete": len(tried.valid) >= needed,
                 "rejected": {site: reason for site, (_, reason) in sorted(tried.faults.items())},
             }
         )
@@ -220,8 +226,10 @@ class Coordinator:
 def _figures(reply: Reply) -> dict[str, Any]:
     blocks: dict[str, dict[str, float]] = {}
     for method in reply.tensors:
-        blocks[method] = dict(reply.metrics.get(method, {}))
-        if method in reply.examples:
-            blocks[method]["examples"] = reply.examples[method]
-    privacy = {"epsilon": reply.epsilon, "delta": reply.delta, "unit": reply.unit, "claim": reply.claim}
-    return {"methods": blocks, "seconds": round(reply.seconds, 3), **privacy}
+        figures = {name: value for name, value in reply.metrics.get(method, {}).items() if name != "examples"}
+        blocks[method] = figures | ({"examples": reply.examples[method]} if method in reply.examples else {})
+    return {"methods": blocks, "seconds": round(reply.seconds, 3)}
+
+
+def _account(reply: Reply) -> dict[str, Any]:
+    return {"epsilon": reply.epsilon, "delta": reply.delta, "unit": reply.unit, "claim": reply.claim}

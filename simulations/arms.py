@@ -17,7 +17,7 @@ from fed_fsad.rundir import Event, RunDir
 from server.scoring import Scorer
 
 Arm = tuple[str, str | None, Sequence[Sample], int]
-"""Name of the arm, the hospital (None = all), its images, and how many hospitals' steps it takes per round."""
+"""Name of the arm, the hospital (None = all), its images, and how many sites' steps it takes per round."""
 
 
 def run_arms(config: Config, run: RunDir, progress: Progress) -> None:
@@ -45,14 +45,17 @@ def _arms(config: Config) -> Iterator[Arm]:
         for name in config.holdings
     }
     if "pooled" in config.arms:
-        yield "pooled", None, [sample for name in sorted(held) for sample in held[name]], len(held)
+        share = config.federation.participants or len(held)
+        yield "pooled", None, [sample for name in sorted(held) for sample in held[name]], share
     if "local" in config.arms:
         for name, samples in held.items():
             yield "local", name, samples, 1
 
 
 def _train_arm(config: Config, scorer: Scorer, name: str, arm: Arm, progress: Progress) -> Event:
-    """A fresh method after as many steps as the federation's sites took; nothing leaves, so nothing is noised."""
+    """A fresh method after as many steps as the sites of the federation take together (pooled) or one of them takes
+    (local). Nothing leaves, so nothing is noised; who has too few images to train keeps the untrained tensors.
+    """
     label, site, samples, _ = arm
     settings = config.training[name]
     method = resident(name, settings, config.seed)

@@ -16,7 +16,8 @@ def run_inprocess(config: Config, run: RunDir, progress: Progress) -> None:
 
     Raises FederationError, DataError, ... as the server does.
     """
-    run_config: UserConfig = {"config": str(run.path / "config.yaml"), "out": str(run.path), "resume": True}
+    path = run.path.resolve()
+    run_config: UserConfig = {"config": str(path / "config.yaml"), "out": str(path), "resume": True}
     sites = len(config.hospitals)
     nodes: list[UserConfig] = [{"partition-id": i, "num-partitions": sites} for i in range(sites)]
     grid = InProcessGrid(build_client(progress), nodes, run_config)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,14 +20,7 @@ from fed_fsad.config import Config
 from fed_fsad.errors import FederationError
 from fed_fsad.progress import Progress
 from fed_fsad.rundir import RunDir
-
-SWITCHES = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-"""No call home, no installing at run time: set for every process of ours that runs Flower."""
+from fed_fsad.switches import SWITCHES
 
 CONNECTION = "fed-fsad-simulation"
 START_S = 60.0
@@ -37,6 +31,7 @@ BINARIES = Path(sys.executable).parent
 
 def run_on_ray(config: Config, run: RunDir, progress: Progress) -> None:
     """Train the federation of `config` on Ray. Raises FederationError when the run does not complete."""
+    run = RunDir(run.path.resolve())  # Flower's processes work in folders of their own
     home = run.path / "flower"
     home.mkdir(exist_ok=True)
     port = _free_port()
@@ -81,7 +76,7 @@ def _superlink(home: Path, port: int, environment: dict[str, str]) -> Iterator[N
         try:
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
@@ -98,6 +93,8 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, home: Path)
 
 def _follow(run: RunDir, identity: str, environment: dict[str, str], progress: Progress) -> None:
     """Show what the run writes until Flower says that it is over, whichever way."""
+    done = max((event["round"] for event in run.events() if event["kind"] == "round" and event["complete"]), default=0)
+    progress({"kind": "start", "round": done, "rounds": run.config().federation.rounds})
     shown, before, asked, over = len(run.events()), run.summary(), time.monotonic(), False
     while not over:
         if time.monotonic() - asked > STATUS_S or run.summary() != before:

@@ -4,11 +4,9 @@ from pathlib import Path
 
 from fed_fsad.config import Config
 from fed_fsad.data.build import skipped
-from fed_fsad.errors import UserError
-from fed_fsad.evaluation.report import write_report
 from fed_fsad.progress import Progress
 from fed_fsad.rundir import RunDir
-from fed_fsad.summary import summarise
+from fed_fsad.summary import recorded
 from simulations.arms import run_arms
 from simulations.inprocess import run_inprocess
 from simulations.ray import run_on_ray
@@ -19,20 +17,14 @@ ENGINES = {"inprocess": run_inprocess, "ray": run_on_ray}
 def simulate(config: Config, out: Path, progress: Progress, resume: bool = False) -> RunDir:
     """Run everything that `config` asks for in the folder `out`; the report lies in it afterwards.
 
-    Raises UserError subclasses; the summary then says "failed" and why, and what was written stays for a resume.
+    Raises UserError subclasses for what a user can mend; after any error the summary says "failed" and why, and what
+    was written stays for a resume.
     """
     run = RunDir.resume(out, config) if resume else RunDir.create(out, config)
-    try:
-        with progress:
-            _log_skipped(config, run)
-            ENGINES[config.engine](config, run, progress)
-            run_arms(config, run, progress)
-    except UserError as error:
-        run.write_summary(summarise(run, "failed", str(error)))
-        write_report(run.path)
-        raise
-    run.write_summary(summarise(run, "completed"))
-    write_report(run.path)
+    with recorded(run), progress:
+        _log_skipped(config, run)
+        ENGINES[config.engine](config, run, progress)
+        run_arms(config, run, progress)
     return run
 
 

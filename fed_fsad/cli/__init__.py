@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from fed_fsad.cli import report, simulate
 from fed_fsad.errors import UserError
+from fed_fsad.switches import SWITCHES
 
 app = typer.Typer(
     name="fed-fsad",
@@ -25,19 +26,15 @@ app.command("report")(report.report)
 @app.callback()
 def options(verbose: bool = typer.Option(False, "--verbose", "-v", help="Show the sites' own logs as well.")) -> None:
     """Settings of every command."""
-    for switch in ("FLWR_TELEMETRY_ENABLED", "RAY_USAGE_STATS_ENABLED"):
-        os.environ.setdefault(switch, "0")
-    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    for switch, value in SWITCHES.items():
+        os.environ.setdefault(switch, value)
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
 
 
 def main() -> None:
-    """Entry point: an error the user can mend is one sentence on stderr and a non-zero exit code."""
+    """Entry point: an error the user can mend is one sentence on stderr and a non-zero exit code; 130 after Ctrl-C."""
     try:
         app()
     except UserError as error:
         Console(stderr=True, soft_wrap=True).print("[bold red]error:[/]", escape(str(error)), highlight=False)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; continue with --resume")
-        sys.exit(130)

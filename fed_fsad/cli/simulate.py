@@ -1,16 +1,20 @@
 """`fed-fsad simulate`: a federation of hospitals on this machine."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from fed_fsad.rundir import RunDir
+
 
 def simulate(
-    config: Annotated[Path, typer.Argument(help="YAML file of the federation, e.g. configs/demo.yaml.")],
+    config: Annotated[Path, typer.Argument()],
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/NAME.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of your images; short for --set data.root=DIR.")] = None,
     set_: Annotated[
@@ -20,22 +24,34 @@ def simulate(
         bool, typer.Option("--resume", help="Continue the run in --out after a stop, bit for bit.")
     ] = False,
 ) -> None:
-    """Train the federation of CONFIG on this machine, evaluate it, compare it, and write a report."""
+    """Train the federation of CONFIG on this machine, evaluate it, compare it, and write a report.
+
+    CONFIG is a YAML file, e.g. configs/demo.yaml.
+    """
     from fed_fsad.config import load_config  # imported late: `--help` should not wait for torch
     from fed_fsad.progress import make_progress
     from simulations.simulate import simulate as run_simulation
 
-    overrides = [*(set_ or []), *([f"data.root={data}"] if data else [])]
+    # Quoted, because a path may hold what YAML would read as something else.
+    overrides = [*(set_ or []), *([f"data.root={json.dumps(str(data), ensure_ascii=False)}"] if data else [])]
     settings = load_config(config, overrides)
     console = Console()
     folder = out or Path("runs") / settings.name
-    run = run_simulation(settings, folder, make_progress(console), resume)
+    try:
+        run = run_simulation(settings, folder, make_progress(console), resume)
+    except KeyboardInterrupt:
+        Console(stderr=True, soft_wrap=True).print(f"stopped; continue {escape(str(folder))} with --resume")
+        raise
+    _print_result(console, run)
+
+
+def _print_result(console: Console, run: "RunDir") -> None:
     summary = run.summary()
     for name, block in summary["methods"].items():
         console.print(closing_table(name, block))
     for site, block in summary["sites"].items():
         if block["claim"]:
-            console.print(f"[bold]{site}[/]: {block['claim']}", highlight=False)
+            console.print(f"[bold]{site}[/]: {escape(block['claim'])}", highlight=False)
     if summary["insecure_noise"]:
         console.print("[bold red]privacy noise was seeded: this run protects nobody[/]")
     console.print(f"\nreport: [bold]{escape(str(run.path / 'report.html'))}[/]", highlight=False, soft_wrap=True)

@@ -20,6 +20,8 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                break  # the loader itself says what is wrong with such a key
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise ConfigError(f"line {line}: the key {key!r} is written twice; keep one of them")
@@ -72,7 +74,7 @@ def _validated(raw: dict[str, Any], origin: str) -> Config:
             except ConfigError as error:
                 raise ConfigError(f"{origin}: methods.{name}: {error}") from error
             try:
-                settings[name] = kind.model_validate(block or {})
+                settings[name] = kind.model_validate({} if block is None else block)
             except ValidationError as error:
                 raise ConfigError(f"{origin}: {explain(error, kind, ('methods', str(name)))}") from error
     try:
@@ -94,6 +96,8 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: write it as key=value, e.g. --set federation.rounds=3")
     try:
         value = yaml.load(text, _StrictLoader)
+    except ConfigError as error:
+        raise ConfigError(f"--set {override}: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML; quote it") from error
     target: Any = raw
@@ -114,7 +118,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 
 
 def _position(items: list[Any], key: str, override: str) -> int:
-    if key.isdigit() and int(key) < len(items):
+    if key.isdecimal() and int(key) < len(items):
         return int(key)
     names = [item.get("name") if isinstance(item, dict) else None for item in items]
     if key in names:

@@ -96,6 +96,11 @@ class Config(Settings):
             raise ValueError(f"two hospitals are called {twice[0]!r}; give every hospital a name of its own")
         if any(hospital.holds.kind != self.data.kind for hospital in self.hospitals):
             raise ValueError("hospitals must hold the same kind of data as data.kind says; drop `kind` from holds")
+        stated = sorted(name for name, settings in self.methods.items() if settings.withheld)
+        if stated:
+            raise ValueError(
+                f"methods.{stated[0]}.withheld follows from evaluation.unseen_categories; state the categories there"
+            )
         asked = self.federation.participants or len(names)
         if asked > len(names):
             raise ValueError(f"federation.participants is {asked} but there are {len(names)} hospitals; lower it")

@@ -47,14 +47,14 @@ def train(
 ) -> TrainingLog:
     """Train `parts` of a method in place on a site's frozen features.
 
-    stream: (seed, site, round), which names the episodes' random stream. steps: settings.local_steps unless given.
-    Raises DataError when the loss stops being a number.
+    stream: (seed, site, round), which names the episodes' random stream. steps: at least 1; settings.local_steps
+    unless given. Raises DataError when the loss stops being a number.
     """
     seed, site, round_ = stream
     rng = numpy_stream(seed, "episodes", method.name, site, round_)
     tensors = moving(method, parts)
     adam = optimiser(tensors, settings)
-    total, steps = 0.0, steps or settings.local_steps
+    total, steps = 0.0, settings.local_steps if steps is None else steps
     for step in range(steps):
         episode = sample_episode(rows, method.episode, rng)
         loss = method.losses(episode).mean()
