@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fed_fsad.config import Config, parse_config
 from fed_fsad.durable import replace
 from fed_fsad.errors import CheckpointError, DataError
-from fed_fsad.rundir import RunDir, first_difference
+from fed_fsad.rundir import ROOT, RunDir, first_difference, from_root
 
 TEXT = """
 name: tiny
@@ -78,6 +78,51 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
         replace(path, b"new")
     assert path.read_bytes() == b"old"
     assert [item.name for item in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_damaged_line_among_others_is_named_and_nothing_is_changed(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, config())
+    for text in ('{"kind": "a"}\n{"kind": "b', "[]\n", '{"no": "kind"}\n'):
+        (tmp_path / "metrics.jsonl").write_text('{"kind": "a"}\n' + text + '{"kind": "c"}\n')
+        before = (tmp_path / "metrics.jsonl").read_bytes()
+        with pytest.raises(CheckpointError, match=r"metrics\.jsonl: line [23] is damaged"):
+            RunDir.resume(tmp_path, run.config())
+        assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_a_run_without_its_identity_is_refused(tmp_path: Path, content: str | None) -> None:
+    run = RunDir.create(tmp_path, config())
+    (tmp_path / "environment.json").unlink()
+    if content is not None:
+        (tmp_path / "environment.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"environment\.json cannot be read"):
+        RunDir.resume(tmp_path, run.config())
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/run cannot be written \(.*\); choose another --out"):
+        RunDir.create(tmp_path / "file" / "run", config())
+
+
+def test_a_resumed_run_is_running_until_it_ends(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, config())
+    run.write_summary({"status": "failed", "error": "nobody came", "rounds": 2})
+    assert RunDir.resume(tmp_path, config()).summary() == {"status": "running", "error": None, "rounds": 2}
+    run.write_summary({"status": "completed"})
+    with pytest.raises(CheckpointError):
+        RunDir.resume(tmp_path, config("seed=1"))
+    assert run.summary() == {"status": "completed"}
+
+
+def test_flowers_apps_find_the_same_folder_wherever_they_are_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert from_root("runs/flwr") == ROOT / "runs" / "flwr"
+    assert from_root(str(tmp_path / "x")) == (tmp_path / "x").resolve()
+    assert (ROOT / "fed_fsad").is_dir()
 
 
 plain = st.recursive(

@@ -1,4 +1,4 @@
-"""Whole federations: the same seed gives the same bits, a killed run ends where an unbroken one does, Ray changes nothing."""
+"""Whole federations: one seed gives the same bits, a killed run ends where an unbroken one does, and so does Ray."""
 
 import json
 import os

@@ -148,3 +148,9 @@ def test_the_shared_tensors_are_not_changed_in_place() -> None:
 def test_an_unknown_strategy_option_is_named() -> None:
     with pytest.raises(ConfigError, match=r"fedadam has no option 'etta'; it has .*eta"):
         make_strategy(settings("fedadam", etta=1).strategy)
+
+
+def test_options_that_flower_would_sample_or_call_by_are_not_offered() -> None:
+    for option in ("fraction_train", "min_train_nodes", "train_metrics_aggr_fn"):
+        with pytest.raises(ConfigError, match=f"fedavg has no option '{option}'; it takes none"):
+            make_strategy(settings("fedavg", **{option: 1}).strategy)

@@ -68,11 +68,19 @@ def foreign_format(folder: Path) -> None:
     (folder / "latest.json").write_text(json.dumps({**pointer, "format": "other/1"}))
 
 
+def nameless_run(folder: Path) -> None:
+    pointer = json.loads((folder / "latest.json").read_text())
+    del pointer["run"]
+    (folder / "latest.json").write_text(json.dumps(pointer))
+
+
 def empty_pointer(folder: Path) -> None:
     (folder / "latest.json").write_text("[]")
 
 
-@pytest.mark.parametrize("damage", [flip_a_byte, cut_short, remove, garble_pointer, foreign_format, empty_pointer])
+@pytest.mark.parametrize(
+    "damage", [flip_a_byte, cut_short, remove, garble_pointer, foreign_format, nameless_run, empty_pointer]
+)
 def test_a_damaged_checkpoint_is_refused_in_one_sentence(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     saved(tmp_path)
     damage(tmp_path)
