@@ -20,7 +20,7 @@ flower: export FLWR_HOME := $(CURDIR)/.flower
 flower: export PATH := $(CURDIR)/$(BIN):$(PATH)
 flower: .venv/installed
 	flwr run . --stream --federation-config 'num-supernodes=4 client-resources-num-cpus=1' \
-	  --run-config 'config="$(CURDIR)/configs/demo.yaml" out="$(CURDIR)/runs/flower"'
+	  --run-config 'config="$(CURDIR)/configs/demo.yaml" out="$(CURDIR)/runs/flower" resume=$(if $(wildcard runs/flower/config.yaml),true,false)'
 
 test: lint types tests
 
@@ -29,7 +29,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 types: .venv/installed
-	$(BIN)/mypy fed_fsad server clients simulations pretraining
+	$(BIN)/mypy fed_fsad server clients simulations pretraining benchmarks
 
 tests: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist loadscope

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
+from benchmarks.table import heading, row
 from fed_fsad.data.phantoms import ORGANS, phantom_set
 from fed_fsad.data.samples import Sample
 from fed_fsad.evaluation.baselines import evaluate_baselines
@@ -45,9 +46,9 @@ def normals(organs: Sequence[str]) -> list[Sample]:
     return [sample for own in images for sample in own]
 
 
-def row(label: str, values: Sequence[float]) -> str:
+def with_mean(label: str, values: Sequence[float]) -> str:
     """One line of the table, with the mean at its end."""
-    return f"{label:<34}" + "".join(f"{value:>12.3f}" for value in (*values, sum(values) / len(values)))
+    return row(label, (*values, sum(values) / len(values)))
 
 
 def headline(method: Method, organ: str) -> float:
@@ -59,7 +60,7 @@ def headline(method: Method, organ: str) -> float:
 def main() -> None:
     """Print the table."""
     torch.set_num_threads(1)
-    print(f"{'':<34}" + "".join(f"{organ:>12}" for organ in (*ORGANS_USED, "mean")))
+    print(heading((*ORGANS_USED, "mean")))
     kind = settings_type("d24fad")
     method = build("d24fad", kind(), SEED)
     frozen = {
@@ -67,8 +68,8 @@ def main() -> None:
         for organ in ORGANS_USED
     }
     for name in frozen[ORGANS_USED[0]]:
-        print(row(f"{name} (baseline)", [frozen[organ][name].headline for organ in ORGANS_USED]))
-    print(row("untrained student", [headline(method, organ) for organ in ORGANS_USED]))
+        print(with_mean(f"{name} (baseline)", [frozen[organ][name].headline for organ in ORGANS_USED]))
+    print(with_mean("untrained student", [headline(method, organ) for organ in ORGANS_USED]))
     for (weight, lr), steps in itertools.product(GRID, STEPS):
         settings = kind.model_validate({"tsd_weight": weight, "lr": lr})
         values = []
@@ -78,7 +79,7 @@ def main() -> None:
             parts = {part_of(name) for name in trained.trainable()}
             train(trained, settings, rows, parts=parts, stream=(SEED, "pooled", 1), steps=steps)
             values.append(headline(trained, organ))
-        print(row(f"tsd_weight {weight:g}, lr {lr:g}, {steps} steps", values))
+        print(with_mean(f"tsd_weight {weight:g}, lr {lr:g}, {steps} steps", values))
         sys.stdout.flush()
 
 

@@ -88,8 +88,23 @@ def _method(name: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
         "extra": last["extra"],
         "arms": arms,
         "baselines": {line["name"]: line["headline"] for line in own if line["kind"] == "baseline"},
+        "each": _each(curve, own),
         "left_out": last["left_out"],
     }
+
+
+def _each(curve: list[dict[str, Any]], own: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Image AUROC by shots or protocol, of every arm and baseline by its name; local is the mean of the sites."""
+    found = {"federated": [curve[-1]], "untrained": [line for line in curve[:1] if line["round"] == 0]}
+    for line in own:
+        if line["kind"] in ("arm", "baseline"):
+            found.setdefault(line["arm"] if line["kind"] == "arm" else line["name"], []).append(line)
+    figures: dict[str, dict[str, float | None]] = {}
+    for label, lines in found.items():
+        for key in curve[-1]["image_auroc"]:
+            known = [line["image_auroc"][key] for line in lines if line["image_auroc"].get(key) is not None]
+            figures.setdefault(label, {})[key] = fmean(known) if known else None
+    return figures
 
 
 def _site(name: str, lines: list[dict[str, Any]], events: list[dict[str, Any]]) -> dict[str, Any]:

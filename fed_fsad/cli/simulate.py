@@ -58,19 +58,28 @@ def _print_result(console: Console, run: "RunDir") -> None:
 
 
 def closing_table(name: str, block: dict[str, Any]) -> Table:
-    """Every arm and every simple baseline of one method, best first, whoever wins."""
-    table = Table(title=f"{name}: {block['headline_name']}", title_justify="left", box=None, pad_edge=False)
-    table.add_column("detector")
+    """Every arm and every simple baseline of one method, best first, whoever wins; then all shots or protocols."""
+    table = Table(title=f"{name}: {block['headline_name']}", caption="* simple baseline", box=None, pad_edge=False)
+    table.title_justify = table.caption_justify = "left"
+    table.add_column("detector", no_wrap=True)
     table.add_column("AUROC", justify="right")
     table.add_column("95 % interval")
-    rows = {**block["arms"], **{f"{key} (baseline)": value for key, value in block["baselines"].items()}}
-    for label, value in sorted(rows.items(), key=lambda row: -(row[1] or 0.0)):
+    keys = list(block["image_auroc"])
+    for key in keys:
+        table.add_column(f"K={key}" if key.isdigit() else key, justify="right", style="dim")
+    ranked = sorted({**block["arms"], **block["baselines"]}.items(), key=lambda row: -(row[1] or 0.0))
+    for label, value in ranked:
         mine = label == "federated"
         interval = block["interval"] if mine else None
         table.add_row(
-            label,
-            "–" if value is None else f"{value:.3f}",
+            label if label in block["arms"] else f"{label} *",
+            _three_digits(value),
             f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "",
+            *(_three_digits(block["each"].get(label, {}).get(key)) for key in keys),
             style="bold" if mine else "",
         )
     return table
+
+
+def _three_digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -37,7 +37,7 @@ class Strategy(Settings):
 class Federation(Settings):
     """Who takes part in a round and what happens when somebody does not."""
 
-    rounds: int = Field(8, ge=1)
+    rounds: int = Field(8, ge=1, description="rounds of training")
     participants: int | None = Field(None, ge=1, description="sites asked per round; null = all")
     min_replies: int | None = Field(None, ge=1, description="valid replies a round needs; null = more than half")
     deadline_s: float = Field(600.0, gt=0, description="seconds to wait for the replies of a round")

@@ -83,14 +83,21 @@ def admit_left_over(policy: Policy, ledger: Ledger, *, sigma: float, releases: i
     """Whether `releases` releases with noise σ still teach `dims` scalars anything on `records` records.
 
     Noise grows without end as a budget runs out; past the policy's largest rho the budget counts as spent. Raises
-    BudgetSpent.
+    BudgetSpent, or PolicyRefusal when nothing was spent yet and the policy's least noise alone is too much.
     """
     found = sigma / math.sqrt(releases) * math.sqrt(dims) / records
-    if ledger.charges and found > policy.largest_rho:
-        raise BudgetSpent(
-            f"ε = {ledger.epsilon:.3g} of {policy.epsilon:g} is spent and the rest only buys noise of rho {found:.3g}: "
-            "only a larger epsilon in the policy, which weakens the guarantee, would allow more training"
+    if found <= policy.largest_rho:
+        return
+    if not ledger.charges:
+        raise PolicyRefusal(
+            "noise_too_large",
+            f"the planned noise has rho {found:.3g} and the policy stops at {policy.largest_rho:g}: plan fewer rounds or "
+            "methods, lower least_noise, or add images",
         )
+    raise BudgetSpent(
+        f"ε = {ledger.epsilon:.3g} of {policy.epsilon:g} is spent and the rest only buys noise of rho {found:.3g}: "
+        "only a larger epsilon in the policy, which weakens the guarantee, would allow more training"
+    )
 
 
 def claim(policy: Policy, ledger: Ledger) -> str:

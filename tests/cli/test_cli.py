@@ -132,6 +132,8 @@ def test_a_data_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 BLOCK = {
+    "image_auroc": {"2": 0.6, "4": 0.7},
+    "each": {"federated": {"2": 0.6, "4": 0.7}, "knn": {"2": 0.8, "4": 0.9}, "raw_pixels": {"2": None}},
     "headline_name": "image AUROC, 4 shots",
     "interval": [0.61, 0.79],
     "arms": {"federated": 0.7, "pooled": 0.8, "local": 0.65, "untrained": 0.5},
@@ -142,22 +144,35 @@ BLOCK = {
 def rows() -> Iterator[list[str]]:
     screen = StringIO()
     Console(file=screen, width=120).print(closing_table("d24fad", BLOCK))
-    title, _, *lines = screen.getvalue().splitlines()
+    title, _, *lines, caption = screen.getvalue().splitlines()
     assert title.strip() == "d24fad: image AUROC, 4 shots"
+    assert caption.strip() == "* simple baseline"
     yield from (re.split(r"\s{2,}", line.strip()) for line in lines)
 
 
 def test_the_closing_table_shows_everyone_best_first_whoever_wins() -> None:
     assert [row[:2] for row in rows()] == [
-        ["knn (baseline)", "0.900"],
+        ["knn *", "0.900"],
         ["pooled", "0.800"],
-        ["zero_shot (baseline)", "0.720"],
+        ["zero_shot *", "0.720"],
         ["federated", "0.700"],
         ["local", "0.650"],
         ["untrained", "0.500"],
-        ["raw_pixels (baseline)", "–"],
+        ["raw_pixels *", "–"],
     ]
 
 
 def test_only_the_federated_row_carries_the_interval_that_was_computed_for_it() -> None:
-    assert {row[0]: row[2] for row in rows() if len(row) > 2} == {"federated": "0.610 to 0.790"}
+    assert {row[0]: row[2] for row in rows() if " to " in row[2]} == {"federated": "0.610 to 0.790"}
+
+
+def test_all_shots_of_everyone_stand_beside_the_headline() -> None:
+    assert {row[0]: row[-2:] for row in rows()} == {
+        "knn *": ["0.800", "0.900"],
+        "pooled": ["–", "–"],
+        "zero_shot *": ["–", "–"],
+        "federated": ["0.600", "0.700"],
+        "local": ["–", "–"],
+        "untrained": ["–", "–"],
+        "raw_pixels *": ["–", "–"],
+    }
