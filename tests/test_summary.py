@@ -128,7 +128,8 @@ def test_arms_baselines_and_the_untrained_start(tmp_path: Path) -> None:
     }  # fmt: skip
     assert block["baselines"] == {"knn": 0.81, "raw_pixels": None}
     assert {label: own["4"] for label, own in block["each"].items()} == {
-        "federated": 0.72, "untrained": 0.5, "pooled": 0.8, "local": pytest.approx(0.65), "knn": 0.81, "raw_pixels": None,
+        "federated": 0.72, "untrained": 0.5, "pooled": 0.8, "local": pytest.approx(0.65),
+        "knn": 0.81, "raw_pixels": None,
     }  # fmt: skip
     assert [summary["sites"][name]["local"] for name in ("north", "south")] == [{"d24fad": 0.6}, {"d24fad": 0.7}]
 
