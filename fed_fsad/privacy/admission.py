@@ -91,8 +91,8 @@ def admit_left_over(policy: Policy, ledger: Ledger, *, sigma: float, releases: i
     if not ledger.charges:
         raise PolicyRefusal(
             "noise_too_large",
-            f"the planned noise has rho {found:.3g} and the policy stops at {policy.largest_rho:g}: train fewer methods, "
-            "lower least_noise, or add images",
+            f"the planned noise has rho {found:.3g} and the policy stops at {policy.largest_rho:g}: "
+            "train fewer methods, lower least_noise, or add images",
         )
     raise BudgetSpent(
         f"ε = {ledger.epsilon:.3g} of {policy.epsilon:g} is spent and the rest only buys noise of rho {found:.3g}: "
