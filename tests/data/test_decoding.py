@@ -167,7 +167,7 @@ VALID = [
 ]
 
 
-def only_undecodable(data: bytes) -> None:
+def assert_only_undecodable(data: bytes) -> None:
     with contextlib.suppress(Undecodable):
         assert decode(data).ndim in (2, 3)
 
@@ -175,7 +175,7 @@ def only_undecodable(data: bytes) -> None:
 @pytest.mark.parametrize("data", VALID)
 def test_truncated_files_raise_nothing_else(data: bytes) -> None:
     for length in range(0, len(data), 7):
-        only_undecodable(data[:length])
+        assert_only_undecodable(data[:length])
     with pytest.raises(Undecodable):
         decode(data[: len(data) * 2 // 3])
 
@@ -183,7 +183,7 @@ def test_truncated_files_raise_nothing_else(data: bytes) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0", b"MM\0*"]))
 def test_random_bytes_raise_nothing_else(data: bytes, start: bytes) -> None:
-    only_undecodable(start + data)
+    assert_only_undecodable(start + data)
 
 
 @settings(max_examples=250, deadline=None)
@@ -192,4 +192,4 @@ def test_flipped_bytes_raise_nothing_else(data: bytes, changes: list[tuple[float
     damaged = bytearray(data)
     for place, value in changes:
         damaged[int(place * len(damaged))] = value
-    only_undecodable(bytes(damaged))
+    assert_only_undecodable(bytes(damaged))
