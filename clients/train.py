@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from clients.site import Site
@@ -24,7 +23,7 @@ from fed_fsad.privacy.release import Outbox, request_key
 from fed_fsad.privacy.training import Books, Plan, private_records, train_privately
 from fed_fsad.residents import resident, rows_of
 from fed_fsad.rundir import Event
-from fed_fsad.seeds import derive
+from fed_fsad.seeds import derive, reproducible
 
 Observer = Callable[[Event], None]
 
@@ -45,7 +44,7 @@ def train_round(site: Site, instruction: Instruction, observer: Observer) -> Rep
     Raises PolicyRefusal (nothing that was asked for is allowed, or noise that hides nothing is asked for), BudgetSpent,
     DataError, ConfigError, and MalformedMessage for tensors that are not the method's; nothing has left then.
     """
-    torch.set_num_threads(instruction.threads)
+    reproducible(instruction.threads)
     started = time.perf_counter()
     if site.policy.privacy != "off" and instruction.insecure_noise_seed is not None and not site.simulated:
         raise PolicyRefusal("insecure_noise", "the server asks for noise that it could subtract: drop its noise seed")

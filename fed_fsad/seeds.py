@@ -23,3 +23,12 @@ def numpy_stream(seed: int, *names: str | int) -> np.random.Generator:
 def torch_stream(seed: int, *names: str | int) -> torch.Generator:
     """A CPU torch generator for the stream called `names`."""
     return torch.Generator().manual_seed(derive(seed, *names))
+
+
+def reproducible(threads: int) -> None:
+    """Make this process's torch give the same bits for the same work: a fixed number of threads, ordered sums.
+
+    With two threads and more, the gradient of gathered supports would else be added up in the order threads finish.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)

@@ -1,12 +1,12 @@
 """The ServerApp: opens the run directory, trains to the last round, and leaves a summary of success and failure."""
 
-import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fed_fsad.config import load_config
 from fed_fsad.progress import PlainProgress
 from fed_fsad.rundir import RunDir, from_root
+from fed_fsad.seeds import reproducible
 from fed_fsad.summary import recorded
 from server.rounds import Coordinator, Observer
 from server.scoring import Scorer
@@ -24,7 +24,7 @@ def build_app(observer: Observer) -> ServerApp:
     def main(grid: Grid, context: Context) -> None:
         run = open_run(context)
         config = run.config()
-        torch.set_num_threads(config.threads)
+        reproducible(config.threads)
         with recorded(run):
             Coordinator(config, run, grid, Scorer(config, run), observer).train()
 

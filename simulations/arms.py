@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-import torch
-
 from fed_fsad import methods
 from fed_fsad.config import Config
 from fed_fsad.data.build import hospital_samples
@@ -14,6 +12,7 @@ from fed_fsad.methods.training import train
 from fed_fsad.progress import Progress
 from fed_fsad.residents import resident, rows_of
 from fed_fsad.rundir import Event, RunDir
+from fed_fsad.seeds import reproducible
 from server.scoring import Scorer
 
 Arm = tuple[str, str | None, Sequence[Sample], int]
@@ -22,7 +21,7 @@ Arm = tuple[str, str | None, Sequence[Sample], int]
 
 def run_arms(config: Config, run: RunDir, progress: Progress) -> None:
     """Train and evaluate the arms that the config asks for and that this run does not hold yet."""
-    torch.set_num_threads(config.threads)
+    reproducible(config.threads)
     done = {(line["arm"], line.get("site"), line["method"]) for line in run.events() if line["kind"] == "arm"}
     scorer: Scorer | None = None
     for arm, site, samples, share in _arms(config):
