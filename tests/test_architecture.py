@@ -15,13 +15,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("fed_fsad", "server", "clients", "simulations", "pretraining")
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("fed_fsad", "fed_fsad.errors", "fed_fsad.seeds", "fed_fsad.durable", "fed_fsad.names", "fed_fsad.explain",
-     "fed_fsad.switches"),
+     "fed_fsad.switches", "fed_fsad.daemon"),
     ("fed_fsad.assets",),
     ("fed_fsad.data",),
     ("fed_fsad.methods",),
     ("fed_fsad.evaluation", "fed_fsad.privacy"),
     ("fed_fsad.messages", "fed_fsad.rundir", "fed_fsad.summary", "fed_fsad.progress", "fed_fsad.residents",
-     "fed_fsad.config"),
+     "fed_fsad.config", "fed_fsad.tracking", "fed_fsad.watching"),
+    ("fed_fsad.provision",),
     ("server", "clients"),
     ("simulations",),
     ("fed_fsad.cli",),

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fed_fsad.cli import report, simulate
+from fed_fsad.cli import report, simulate, watch
 from fed_fsad.errors import UserError
 from fed_fsad.switches import SWITCHES
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("simulate")(simulate.simulate)
 app.command("report")(report.report)
+app.command("watch")(watch.watch)
 
 
 @app.callback()
