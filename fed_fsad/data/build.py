@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from fed_fsad.data.adapters import listing, normal_names
 from fed_fsad.data.partition import Partition, check_names, partition
 from fed_fsad.data.phantoms import ORGANS, phantom_set
 from fed_fsad.data.samples import Sample
-from fed_fsad.data.scan import Skipped, scan
+from fed_fsad.data.scan import OnFile, Skipped, scan
 from fed_fsad.data.settings import DataSettings, FolderData, FolderHolding, Holding, PhantomData, PhantomHolding
 from fed_fsad.errors import ConfigError, DataError
 from fed_fsad.seeds import derive
@@ -36,6 +37,19 @@ def hospital_samples(
     ]
 
 
+def hospital_test_samples(data: DataSettings, holdings: Mapping[str, Holding], site: str, seed: int) -> list[Sample]:
+    """What hospital `site` of a simulation evaluates on and never trains on, as many images as it trains on.
+
+    Only phantoms can be drawn anew: a hospital that is dealt images from folders gets none.
+    """
+    own = holdings[site]
+    if isinstance(data, FolderData) or isinstance(own, FolderHolding):
+        return []
+    seed = derive(seed, "hospital test", site)
+    draws = (_draw(data, organ, own.normal, own.abnormal, own.style, seed, frozenset()) for organ in own.organs)
+    return [sample for drawn in draws for sample in drawn]
+
+
 def server_samples(
     data: DataSettings,
     holdings: Mapping[str, Holding],
@@ -45,7 +59,8 @@ def server_samples(
 ) -> tuple[list[Sample], list[Sample]]:
     """The server's support pool and its test images; only the test images show `withheld` categories.
 
-    Phantoms: scanner style 0, every organ that a hospital holds and the unseen one, `data.pool` images per class.
+    Phantoms: scanner style 0, `data.organs` (or every organ that a hospital holds) and the unseen one, `data.pool`
+    images per class.
     Folders: the pool is taken from train before the hospitals get theirs. Raises as hospital_samples, and DataError
     when there is no test image or no normal image for the pool.
     """
@@ -56,15 +71,26 @@ def server_samples(
         if not any(sample.is_normal for sample in pool):
             raise DataError(f"{data.root} has too few normal train images or patients for a support pool; add some")
         return pool, test
-    organs = sorted(
-        {organ for own in _phantom_holdings(holdings, withheld, unseen_task).values() for organ in own.organs}
-    )
+    organs = _tested_organs(data, _phantom_holdings(holdings, withheld, unseen_task), unseen_task)
     pool, test = [], []
     for organ in [*organs, unseen_task] if unseen_task else organs:
         kinds = len(set(ORGANS[organ].kinds) - withheld)
         pool += _draw(data, organ, data.pool, data.pool * kinds, 0, derive(seed, "pool"), withheld)
         test += _draw(data, organ, data.test_normal, data.test_abnormal, 0, derive(seed, "test"), frozenset())
     return pool, test
+
+
+def _tested_organs(
+    data: PhantomData, held: Mapping[str, PhantomHolding], unseen_task: str | None
+) -> tuple[str, ...] | list[str]:
+    if data.organs is None:
+        if not held:
+            raise ConfigError("no hospital states what it holds; name the organs that the server tests on: data.organs")
+        return sorted({organ for own in held.values() for organ in own.organs})
+    check_names(data.organs, ORGANS, "organ of data.organs:")
+    if unseen_task in data.organs:
+        raise ConfigError(f"unseen_task {unseen_task!r} is tested anyway; take it from data.organs")
+    return data.organs
 
 
 def site_samples(data: FolderData) -> list[Sample]:
@@ -74,9 +100,14 @@ def site_samples(data: FolderData) -> list[Sample]:
     return samples
 
 
-def skipped(data: DataSettings) -> tuple[Skipped, ...]:
+def found(data: DataSettings) -> str | None:
+    """One sentence on what lies under a data set's root; None for phantoms. Raises DataError as `listing`."""
+    return listing(data).found if isinstance(data, FolderData) else None
+
+
+def skipped(data: DataSettings, progress: OnFile | None = None) -> tuple[Skipped, ...]:
     """The files of a data set that were left out, and why; phantoms leave out none."""
-    return scan(data).skipped if isinstance(data, FolderData) else ()
+    return scan(data, progress).skipped if isinstance(data, FolderData) else ()
 
 
 def _split(
@@ -89,7 +120,7 @@ def _split(
     images = scan(data)
     known = {name for sample in (*images.train, *images.test) for name in sample.categories}
     check_names(withheld, known, "withheld category")
-    return partition(images.train, folder, data.normal, data.pool, seed, withheld)
+    return partition(images.train, folder, normal_names(data), data.pool, seed, withheld)
 
 
 def _phantom_holdings(

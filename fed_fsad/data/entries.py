@@ -14,7 +14,8 @@ class Entry:
     """One image of a data set on disk.
 
     name: the path relative to the root, with forward slashes. categories: sorted; empty means normal.
-    patient: a keyed hash, or None when unknown.
+    patient: a keyed hash, or None when unknown. part: the one frame, slice or tile that is meant, e.g. "frame-003" or
+    "axial-077"; None leaves the choice to the settings of `reading`.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Entry:
     categories: tuple[str, ...]
     mask: Path | None = None
     patient: str | None = None
+    part: str | None = None
 
 
 def categories_of(label: str, normal: Collection[str]) -> tuple[str, ...]:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fed_fsad.data.images import read_images
 from fed_fsad.data.samples import Sample
 from fed_fsad.errors import DataError
 
 Features = Mapping[str, Tensor]
 """Name to tensor [N, ...]; row i of every tensor belongs to image i."""
+Key = tuple[str, str, str, int]
+"""Image, look of its pixels, frozen model, size."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class FeatureCache:
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes
-        self._kept: OrderedDict[tuple[str, str, int], dict[str, Tensor]] = OrderedDict()
+        self._kept: OrderedDict[Key, dict[str, Tensor]] = OrderedDict()
         self._bytes = 0
 
     @property
@@ -59,32 +62,33 @@ class FeatureCache:
     ) -> Rows:
         """The samples' features, in their order; only images not seen before are read and encoded.
 
-        encode: [1, 3, size, size] in [0, 1] to name -> [1, ...]; frozen, and named by model_id. Images are encoded one
-        by one, because the last bits of a convolution depend on how many images share the call. progress: called with
-        (encoded, to encode). Raises DataError for no samples or for an image that cannot be read.
+        encode: [1, 3, size, size] in [0, 1] to name -> [1, ...]; frozen, and named by model_id. Images are read
+        ahead, and encoded one by one, because the last bits of a convolution depend on how many images share the call.
+        progress: called with (encoded, to encode). Raises DataError for no samples or for an image that cannot be read.
         """
         if not samples:
             raise DataError("there is no image to look at; add images of the classes that are asked for")
-        kept = {sample.id: self._look_up((sample.id, model_id, size)) for sample in samples}
-        missing = {sample.id: sample for sample in samples if kept[sample.id] is None}
-        found = {image: row for image, row in kept.items() if row is not None}
-        for done, sample in enumerate(missing.values(), start=1):
-            image = torch.from_numpy(sample.source.image(size))[None]
+        keys: list[Key] = [(sample.id, sample.look, model_id, size) for sample in samples]
+        kept = {key: self._look_up(key) for key in keys}
+        missing = {key: sample for key, sample in zip(keys, samples, strict=True) if kept[key] is None}
+        found = {key: row for key, row in kept.items() if row is not None}
+        images = read_images([sample.source for sample in missing.values()], size)
+        for done, (key, image) in enumerate(zip(missing, images, strict=True), start=1):
             with torch.no_grad():
-                row = {name: tensor[0].detach() for name, tensor in encode(image).items()}
-            found[sample.id] = row
-            self._keep((sample.id, model_id, size), row)
+                row = {name: tensor[0].detach() for name, tensor in encode(torch.from_numpy(image)[None]).items()}
+            found[key] = row
+            self._keep(key, row)
             if progress is not None:
                 progress(done, len(missing))
-        rows = [found[sample.id] for sample in samples]
+        rows = [found[key] for key in keys]
         return Rows({name: torch.stack([row[name] for row in rows]) for name in rows[0]}, tuple(samples))
 
-    def _look_up(self, key: tuple[str, str, int]) -> dict[str, Tensor] | None:
+    def _look_up(self, key: Key) -> dict[str, Tensor] | None:
         if key in self._kept:
             self._kept.move_to_end(key)
         return self._kept.get(key)
 
-    def _keep(self, key: tuple[str, str, int], row: dict[str, Tensor]) -> None:
+    def _keep(self, key: Key, row: dict[str, Tensor]) -> None:
         self._kept[key] = row
         self._bytes += _size(row)
         while self._bytes > self._capacity:

@@ -1,13 +1,13 @@
-"""The folder layout: `{train,test}/{class}/*`, with masks in `masks/{split}/{class}/{stem}.png` (or .tif, .tiff)."""
+"""The folder layout: `{train,test}/{class}/*`, masks in `masks/{split}/{class}/{stem}.png` or of another kind."""
 
 from pathlib import Path
 
 from fed_fsad.data.entries import SPLITS, Entry, Split, categories_of
-from fed_fsad.data.images import denied
+from fed_fsad.data.readers import SUFFIXES, bare_name, is_dicom
+from fed_fsad.data.readers.files import denied, first_bytes
+from fed_fsad.data.readers.picture import Undecodable
 from fed_fsad.data.settings import FolderData
 from fed_fsad.errors import DataError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 def list_folder(data: FolderData) -> list[Entry]:
@@ -32,7 +32,7 @@ def _list_split(data: FolderData, split: Split) -> list[Entry]:
     for child in _visible(folder):
         if child.is_dir():
             classes.append(child)
-        elif child.suffix.lower() in SUFFIXES:
+        elif _is_image(child):
             raise DataError(f"{child} lies in no class folder; move it into {folder}/CLASS")
     if not classes:
         raise DataError(f"{folder} has no class folders; put images into {folder}/CLASS")
@@ -43,27 +43,39 @@ def _list_class(data: FolderData, split: Split, folder: Path) -> list[Entry]:
     inside = _visible(folder)
     if below := [child for child in inside if child.is_dir()]:
         raise DataError(f"{below[0]} is a folder inside a class; put images right into {folder} or use a manifest")
-    images = [child for child in inside if child.suffix.lower() in SUFFIXES]
+    images = [child for child in inside if _is_image(child)]
     if not images:
-        raise DataError(f"class folder {folder} holds no PNG, JPEG or TIFF image; fill it or remove it")
+        raise DataError(f"class folder {folder} holds no PNG, JPEG, TIFF, DICOM or NIfTI image; fill it or remove it")
     masks = _masks(data.root / "masks" / split / folder.name)
-    if orphans := sorted(masks.keys() - {path.stem for path in images}):
+    if orphans := sorted(masks.keys() - {bare_name(path.name) for path in images}):
         raise DataError(f"mask {masks[orphans[0]]} belongs to no image; give it the name of an image in {folder}")
     categories = categories_of(folder.name, data.normal)
     return [
-        Entry(path.relative_to(data.root).as_posix(), path, split, categories, masks.get(path.stem)) for path in images
+        Entry(path.relative_to(data.root).as_posix(), path, split, categories, masks.get(bare_name(path.name)))
+        for path in images
     ]
 
 
 def _masks(folder: Path) -> dict[str, Path]:
     masks: dict[str, Path] = {}
     for path in _visible(folder) if folder.is_dir() else []:
-        if path.suffix.lower() not in SUFFIXES:
+        if not _is_image(path):
             continue
-        if path.stem in masks:
-            raise DataError(f"{path} and {masks[path.stem]} are masks of one image; keep one of them")
-        masks[path.stem] = path
+        stem = bare_name(path.name)
+        if stem in masks:
+            raise DataError(f"{path} and {masks[stem]} are masks of one image; keep one of them")
+        masks[stem] = path
     return masks
+
+
+def _is_image(path: Path) -> bool:
+    """By its suffix, or DICOM by its content: hospitals' files often have none."""
+    if path.name.lower().endswith(SUFFIXES):
+        return True
+    try:
+        return path.is_file() and is_dicom(first_bytes(path))
+    except Undecodable:
+        return False
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -51,9 +51,9 @@ def partition(
     """Share train images out; the order of `samples` and of `holdings` changes nothing.
 
     Images of `withheld` categories, and of patients that have one, go to nobody. The server's pool comes first: up to
-    `pool` images per class, at most a quarter of a class. Each hospital then gets its `share` of every class it does
-    not lack. `normal` are the class names that stand for NORMAL in `lacks`. Raises ConfigError for an unknown class
-    in `lacks`, DataError when a hospital gets no image.
+    `pool` images per class, at most a quarter of a class if there are hospitals to serve. Each of them then gets its
+    `share` of every class it does not lack. `normal` are the class names that stand for NORMAL in `lacks`. Raises
+    ConfigError for an unknown class in `lacks`, DataError when a hospital gets no image.
     """
     known = {name for sample in samples for name in sample.categories}
     lacks = {site: _lacked(site, holding, known, normal) for site, holding in holdings.items()}
@@ -62,7 +62,7 @@ def partition(
         raise DataError(
             f"{len(units)} train images or patients for {len(holdings)} hospitals; add images or drop sites"
         )
-    kept = _take_pool(sorted(units, key=lambda unit: derive(seed, "pool", unit.key)), pool)
+    kept = _take_pool(sorted(units, key=lambda unit: derive(seed, "pool", unit.key)), pool, 4 if holdings else 1)
     rest = [unit for unit in units if unit.key not in kept]
     given = _share_out(rest, {site: holding.share for site, holding in holdings.items()}, lacks, seed)
     if empty := sorted(site for site, own in given.items() if not own):
@@ -93,10 +93,10 @@ def _images(units: Iterable[Unit]) -> tuple[Sample, ...]:
     return tuple(sorted((sample for unit in units for sample in unit.samples), key=lambda sample: sample.id))
 
 
-def _take_pool(units: Sequence[Unit], pool: int) -> dict[str, Unit]:
-    """Whole units in the given order, as long as no class passes its limit."""
+def _take_pool(units: Sequence[Unit], pool: int, part: int) -> dict[str, Unit]:
+    """Whole units in the given order, as long as no class passes its limit: `pool`, or a `part`-th of the class."""
     total = sum((unit.classes for unit in units), Counter[str]())
-    limit = {name: min(pool, count // 4) for name, count in total.items()}
+    limit = {name: min(pool, count // part) for name, count in total.items()}
     taken: Counter[str] = Counter()
     kept = {}
     for unit in units:

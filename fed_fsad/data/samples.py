@@ -11,6 +11,8 @@ Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 """[S, S], True where the image is abnormal."""
 
+FILE = "file "
+
 
 class Source(Protocol):
     """Where pixels come from: a file, or a phantom generator. Reading is deterministic and has no side effect."""
@@ -33,7 +35,9 @@ class Sample:
     id: a hash of the content (file bytes, or the phantom's recipe), never of the path: equal ids are equal images.
     task: organ and modality, e.g. "brain_mri"; supports and queries of one episode share it.
     categories: names of the anomalies in the image; empty means normal.
-    patient: a salted hash or None when unknown; all images of a patient are one privacy record when it is known.
+    patient: a salted hash or None when unknown; all images of a patient are one privacy record when it is known. The
+    images of one file of unknown patient share an owner of their own, `of_file`.
+    look: what of the settings changes its pixels; equal ids with equal looks are equal pixels.
     """
 
     id: str
@@ -41,8 +45,19 @@ class Sample:
     categories: tuple[str, ...]
     patient: str | None
     source: Source
+    look: str = ""
+
+    @property
+    def patient_known(self) -> bool:
+        """Whether `patient` stands for a patient, who may own several files."""
+        return self.patient is not None and not self.patient.startswith(FILE)
 
     @property
     def is_normal(self) -> bool:
         """True when no anomaly is known."""
         return not self.categories
+
+
+def of_file(digest: str) -> str:
+    """The owner of all images in a file whose patient is unknown; `digest` is the hash of its content."""
+    return FILE + digest[:16]

@@ -77,7 +77,7 @@ def test_layouts_that_are_refused(make_folder: MakeFolder, tmp_path: Path) -> No
         listed(root)
     (root / "test" / "glioma").mkdir()
     (root / "test" / "glioma" / "LICENSE").touch()
-    with pytest.raises(DataError, match="glioma holds no PNG, JPEG or TIFF image; fill it or remove it"):
+    with pytest.raises(DataError, match="glioma holds no PNG, JPEG, TIFF, DICOM or NIfTI image; fill it or remove it"):
         listed(root)
     write_image(root / "test/glioma/patient1/a.png", 1)
     with pytest.raises(DataError, match="patient1 is a folder inside a class"):

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from fed_fsad.data import images
-from fed_fsad.data.images import FileSource, to_mask, to_unit
+from fed_fsad.data.images import FileSource, letterbox, read_images, to_mask, to_unit
+from fed_fsad.data.readers import files
+from fed_fsad.data.readers.picture import Picture
+from fed_fsad.data.settings import Reading
 from fed_fsad.errors import DataError
 
 RNG = np.random.default_rng(1)
@@ -141,7 +144,7 @@ def test_files_that_fail_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]:
         with pytest.raises(DataError, match=f"^{name}: .*{reason}"):
             FileSource(tmp_path / name, None, tmp_path, False).image(8)
-    monkeypatch.setattr(images, "MAX_BYTES", 4)
+    monkeypatch.setattr(files, "MAX_BYTES", 4)
     with pytest.raises(DataError, match="larger than"):
         FileSource(tmp_path / "text.png", None, tmp_path, False).image(8)
 
@@ -157,3 +160,63 @@ def test_a_permission_problem_is_called_one(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(DataError, match="permission denied; give the user"):
         FileSource(path, None, tmp_path, False).image(8)
+
+
+def test_letterbox_keeps_proportions_and_masks_follow(tmp_path: Path) -> None:
+    values = RNG.integers(1, 256, (10, 30, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.png", values)
+    marked = np.zeros((10, 30), np.uint8)
+    marked[:, 20:] = 1
+    mask_path = save(tmp_path / "m.png", marked)
+    source = FileSource(path, mask_path, tmp_path, False, reading=Reading(fit="letterbox"))
+    image, mask = source.image(30), source.mask(30)
+    assert mask is not None
+    np.testing.assert_array_equal(image[:, 10:20], values.transpose(2, 0, 1) / np.float32(255))  # nothing was resized
+    assert not image[:, :10].any()
+    assert not image[:, 20:].any()
+    np.testing.assert_array_equal(mask[10:20], marked > 0)
+    assert mask.sum() == 100
+    tall = Picture(np.zeros((40, 10), np.uint16), aspect=0.5)
+    assert letterbox(tall, 64) == (32, 64)
+    assert letterbox(Picture(np.zeros((1000, 8), np.uint16)), 16) == (1, 16)
+
+
+def test_a_window_is_shown_as_it_is_stated() -> None:
+    values = np.array([[-50, 0, 50, 100, 150]] * 5)
+    shown = to_unit(values, 5, window=(0, 100))
+    np.testing.assert_allclose(shown[0], np.array([[0, 0, 0.5, 1, 1]] * 5), atol=1e-6)
+
+
+def test_a_plain_png_has_the_bits_it_always_had(tmp_path: Path) -> None:
+    """What checkpoints and features were made from: Pillow's own resize of the bytes, whatever else can be read now."""
+    values = RNG.integers(0, 256, (33, 21, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.png", values)
+    expected = np.asarray(Image.fromarray(values).resize((16, 16), Image.Resampling.LANCZOS), np.float32) / 255
+    for reading in (Reading(), Reading(window="percentile"), Reading(slices="all", axis="coronal", tiles=None)):
+        found = FileSource(path, None, tmp_path, True, reading=reading).image(16)
+        assert found.tobytes() == np.ascontiguousarray(expected.transpose(2, 0, 1)).tobytes()
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A source whose pixels say which one it is; the fifth cannot be read."""
+
+    number: int
+    name: str = "numbered"
+
+    def image(self, size: int) -> NDArray[np.float32]:
+        if self.number == 5:
+            raise DataError("five is broken")
+        return np.full((3, size, size), self.number, np.float32)
+
+    def mask(self, size: int) -> None:
+        return None
+
+
+def test_images_are_read_ahead_in_order_and_errors_come_at_their_place() -> None:
+    read = read_images([Numbered(i) for i in range(5)] + [Numbered(i) for i in range(6, 40)], 8)
+    assert [int(image[0, 0, 0]) for image in read] == [*range(5), *range(6, 40)]
+    broken = read_images([Numbered(i) for i in range(20)], 8)
+    assert [int(next(broken)[0, 0, 0]) for _ in range(5)] == list(range(5))
+    with pytest.raises(DataError, match="five is broken"):
+        next(broken)

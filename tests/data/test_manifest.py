@@ -78,6 +78,8 @@ HEAD = "path,split,label,patient\n1.png,train,normal,\n"
         ("path,split,label,patients\n", "did you mean 'patient'"),
         ("path,split,label,age\n", "column 'age' is unknown; remove it"),
         ("path,split,label,path\n", "a column twice"),
+        ("path,split,label,Mask,mask\n", "a column twice"),
+        ("path,split,lable\n", "no column 'label'; did you mean 'lable' there?"),
         ("path,split,label\n", "lists no image"),
         (HEAD + "1.png,train,x,\n", "line 3: 1.png is listed differently in line 2"),
         (HEAD + "2.png,val,x,\n", "line 3: split 'val' is unknown; write train or test"),
@@ -100,6 +102,56 @@ HEAD = "path,split,label,patient\n1.png,train,normal,\n"
 def test_what_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         listed(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("labels", "wrong", "right"),
+    [
+        (["normal", "nomral"], "nomral", "normal"),
+        (["normal", "Normal"], "Normal", "normal"),
+        (["normal", "glioma", "glioma", "gliomma"], "gliomma", "glioma"),
+        (
+            ["normal", "pleural effusion", "pleural_effusion", "pleural_effusion"],
+            "pleural effusion",
+            "pleural_effusion",
+        ),
+    ],
+)
+def test_a_misspelled_label_is_named_with_the_right_one(
+    tmp_path: Path, labels: list[str], wrong: str, right: str
+) -> None:
+    rows = [f"{i}.png,train,{label}" for i, label in enumerate(labels)]
+    with pytest.raises(DataError, match=f"m.csv: the class '{wrong}' looks misspelled; did you mean '{right}'"):
+        listed(tmp_path, "path,split,label\n" + "\n".join(rows))
+
+
+def test_names_that_differ_on_purpose_are_let_pass(tmp_path: Path) -> None:
+    labels = ["normal", "abnormal", "grade1", "grade2", "grade11", "type a", "type b", "MH", "MHL", "CNV", "DME"]
+    rows = [f"{i}.png,train,{label}" for i, label in enumerate(labels)]
+    assert len(listed(tmp_path, "path,split,label\n" + "\n".join(rows))) == len(labels)
+    assert len(listed(tmp_path, "path,split,label\n0.png,train,normal\n", ("normal", "Normal"))) == 1
+
+
+def test_hundreds_of_classes_are_not_compared_with_each_other(tmp_path: Path) -> None:
+    """It would take minutes for the thousands that a wrong column gives."""
+    rows = [f"{i}.png,train,{label}" for i, label in enumerate([*map(str, range(300)), "glioma", "gliomma"])]
+    assert len(listed(tmp_path, "path,split,label\n" + "\n".join(rows))) == 302
+    with pytest.raises(DataError, match="looks misspelled"):
+        listed(tmp_path, "path,split,label\n" + "\n".join(rows[4:]))
+
+
+def test_a_file_that_is_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fed_fsad.data.tables.MAX_BYTES", 1 << 20)
+    with pytest.raises(DataError, match=r"m\.csv is larger than 1 MiB, which is no list of images; correct data"):
+        listed(tmp_path, b"x" * ((1 << 20) + 1))
+
+
+def test_one_file_may_be_listed_once_per_part(tmp_path: Path) -> None:
+    head = "path,split,label,part\n"
+    first, second = listed(tmp_path, head + "a.nii.gz,train,normal,axial-010\na.nii.gz,train,x,axial-020\n")
+    assert (first.part, second.part) == ("axial-010", "axial-020")
+    with pytest.raises(DataError, match=r"line 3: a\.nii\.gz is listed differently in line 2"):
+        listed(tmp_path, head + "a.nii.gz,train,normal,axial-010\na.nii.gz,train,x,axial-010\n")
 
 
 def test_links_that_leave_the_root(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fed_fsad.data import scan as scan_module
-from fed_fsad.data.scan import Scan, scan
+from fed_fsad.data.scan import Scan, forget_scans, scan
 from fed_fsad.data.settings import FolderData
 from fed_fsad.errors import DataError
 from tests.conftest import MakeFolder, write_image
@@ -17,7 +16,7 @@ COUNTS = {"train/normal": 4, "train/glioma": 3, "test/normal": 2, "test/glioma":
 
 
 def scanned(root: Path, manifest: str | None = None, normal: tuple[str, ...] = ("normal",)) -> Scan:
-    scan.cache_clear()
+    forget_scans()
     if manifest is not None:
         (root / "m.csv").write_text(manifest)
     name = None if manifest is None else Path("m.csv")
@@ -137,8 +136,8 @@ def test_files_are_read_once_per_process(make_folder: MakeFolder, monkeypatch: p
     root = make_folder(COUNTS)
     first = scanned(root)
 
-    def never(_: bytes) -> None:
+    def never(_: Path) -> bytes:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(scan_module, "decode", never)
+    monkeypatch.setattr(Path, "read_bytes", never)
     assert scan(FolderData(kind="folder", root=root, task="brain_mri")) is first

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from fed_fsad.data import decoding
-from fed_fsad.data.decoding import Undecodable, decode
+from fed_fsad.data.readers import picture, raster
+from fed_fsad.data.readers.picture import Undecodable
+from fed_fsad.data.readers.raster import decode
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 9), dtype=np.uint8)
@@ -113,12 +114,12 @@ def test_zero_may_mean_white(dtype: str) -> None:
 def test_every_reader_turns_images_upright(orientation: int) -> None:
     """Camera-made 8-bit files are the judge (Pillow's own reading); the 16-bit readers must turn the same way."""
     exif = Image.Exif()
-    exif[decoding.ORIENTATION] = orientation
+    exif[raster.ORIENTATION] = orientation
     judged = decode(saved(Image.fromarray(COLOUR), "PNG", exif=exif))
     if orientation == 6:  # stored rows are the shown columns, from right to left
         np.testing.assert_array_equal(judged, np.rot90(COLOUR, -1))
     deep = COLOUR.astype(np.uint16)
-    tag = [(decoding.ORIENTATION, "H", 1, orientation, True)]
+    tag = [(raster.ORIENTATION, "H", 1, orientation, True)]
     np.testing.assert_array_equal(decode(tiff(COLOUR, photometric="rgb", extratags=tag)), judged)
     np.testing.assert_array_equal(decode(tiff(deep, photometric="rgb", extratags=tag)), judged)
     np.testing.assert_array_equal(decode(tiff(deep[..., 0], extratags=tag)), judged[..., 0])
@@ -143,7 +144,7 @@ def test_what_is_refused_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     ]:
         with pytest.raises(Undecodable, match=reason):
             decode(data)
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 100)
+    monkeypatch.setattr(picture, "MAX_PIXELS", 100)
     for data in (saved(Image.fromarray(GREY), "PNG"), tiff(WIDE, photometric="rgb"), tiff(GREY.astype(np.float64))):
         with pytest.raises(Undecodable, match="9 x 12 pixels"):
             decode(data)

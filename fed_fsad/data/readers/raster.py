@@ -4,23 +4,30 @@ Pillow reads everything it keeps whole. 16-bit colour, which it would cut to 8 b
 by tifffile (TIFF).
 """
 
+import hashlib
 import logging
-import warnings
+from collections.abc import Iterator
+from functools import cached_property
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from fed_fsad.errors import DataError
+from fed_fsad.data.readers.files import read_file
+from fed_fsad.data.readers.picture import (
+    WHOLE,
+    Opened,
+    Picture,
+    Pixels,
+    Undecodable,
+    check_finite,
+    check_size,
+    damaged,
+    upright,
+    wrong_size,
+)
 
-Pixels = NDArray[Any]
-"""[H, W, 3] uint8, or raw values of more than 8 bits as [H, W] or [H, W, 3]."""
-
-MAX_PIXELS = 50_000_000
-MIN_SIDE = 8
 ORIENTATION = 0x0112
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 """Numbers of TIFF tags."""
@@ -28,8 +35,31 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # damaged files
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-class Undecodable(DataError):
-    """A file that cannot serve as an image; the message is the reason and leaves the file's name to the caller."""
+EXACT = (1, 5, 8, 32773, 32946, 34925, 50000)
+"""TIFF's numbers of compressions that give no more than was asked for: none, LZW, deflate, PackBits, LZMA, Zstd."""
+SEVERAL = "the TIFF holds several images; save one image per file, or set reading.tiles for a pyramid"
+
+
+class Raster(Opened):
+    """A PNG, JPEG or TIFF file of one image."""
+
+    @cached_property
+    def _data(self) -> bytes:
+        return read_file(self.path)
+
+    def digest(self) -> str:
+        """SHA-256 of the bytes that are decoded: the file is read once."""
+        return hashlib.sha256(self._data).hexdigest()
+
+    def pictures(self) -> Iterator[tuple[str, Picture]]:
+        """The one image."""
+        yield WHOLE, self.picture(WHOLE)
+
+    def picture(self, part: str) -> Picture:
+        """The one image. Raises Undecodable for any other part."""
+        if part != WHOLE:
+            raise Undecodable(f"it holds one image and no part {part!r}; leave the part out")
+        return Picture(decode(self._data))
 
 
 def decode(data: bytes) -> Pixels:
@@ -37,45 +67,29 @@ def decode(data: bytes) -> Pixels:
 
     Raises Undecodable for anything else than one PNG, JPEG or TIFF image of sensible size.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with damaged("the file is damaged or no PNG, JPEG or TIFF image; replace or remove it"):
+        try:
             pixels = _decode(data)
-    except Undecodable:
-        raise
-    except Image.DecompressionBombError as error:
-        raise _wrong_size("far too large") from error
-    except Exception as error:  # decoders raise any type on damaged bytes
-        raise Undecodable("the file is damaged or no PNG, JPEG or TIFF image; replace or remove it") from error
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise Undecodable("the image holds values that are no numbers; save it again with finite values")
+        except Image.DecompressionBombError as error:
+            raise wrong_size("far too large") from error
+    check_finite(pixels)
     return pixels
 
 
 def _decode(data: bytes) -> Pixels:
     try:
         with Image.open(BytesIO(data), formats=("PNG", "JPEG", "TIFF")) as image:
-            _check_size(*image.size)
+            check_size(*image.size)
             if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-                raise Undecodable("the TIFF holds several images; save one image per file")
+                raise Undecodable(SEVERAL)
             if not _loses_depth(image):
                 return _by_pillow(image)
             if image.format == "PNG":
-                return _upright(_over_black(_deep_png(data)), image.getexif().get(ORIENTATION, 1))
+                return upright(_over_black(_deep_png(data)), image.getexif().get(ORIENTATION, 1))
     except UnidentifiedImageError:
         if not data.startswith(TIFF_STARTS):
             raise
     return _by_tifffile(data)
-
-
-def _check_size(width: int, height: int) -> None:
-    if min(width, height) < MIN_SIDE or width * height > MAX_PIXELS:
-        raise _wrong_size(f"{width} x {height} pixels")
-
-
-def _wrong_size(found: str) -> Undecodable:
-    limits = f"sides of at least {MIN_SIDE} and at most {MAX_PIXELS // 10**6} million pixels"
-    return Undecodable(f"the image is {found}, which is outside what is read ({limits}); cut or rescale it")
 
 
 def _loses_depth(image: ImageFile.ImageFile) -> bool:
@@ -90,14 +104,14 @@ def _loses_depth(image: ImageFile.ImageFile) -> bool:
 def _by_pillow(image: Image.Image) -> Pixels:
     # Pillow inverts "0 is white" for up to 8 bits only.
     white_is_zero = image.format == "TIFF" and image.getexif().get(PHOTOMETRIC) == 0
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode[0] in "IF":
-        pixels = np.asarray(upright)
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode[0] in "IF":
+        pixels = np.asarray(turned)
         return _inverted(pixels) if white_is_zero else pixels
-    if upright.has_transparency_data:
-        black = Image.new("RGBA", upright.size, (0, 0, 0, 255))
-        upright = Image.alpha_composite(black, upright.convert("RGBA"))
-    return np.asarray(upright.convert("RGB"))
+    if turned.has_transparency_data:
+        black = Image.new("RGBA", turned.size, (0, 0, 0, 255))
+        turned = Image.alpha_composite(black, turned.convert("RGBA"))
+    return np.asarray(turned.convert("RGB"))
 
 
 def _deep_png(data: bytes) -> Pixels:
@@ -122,12 +136,14 @@ def _deep_png(data: bytes) -> Pixels:
 def _by_tifffile(data: bytes) -> Pixels:
     with tifffile.TiffFile(BytesIO(data)) as tiff:
         if len(tiff.pages) != 1:
-            raise Undecodable("the TIFF holds several images; save one image per file")
+            raise Undecodable(SEVERAL)
         page = tiff.pages.first
         kind = "none" if page.dtype is None else page.dtype.kind
         if page.axes not in ("YX", "YXS", "SYX") or page.photometric not in (0, 1, 2) or kind not in "uif":
             raise Undecodable("the TIFF is neither grey nor RGB; save it as a plain grey or RGB image")
-        _check_size(page.imagewidth, page.imagelength)
+        check_size(page.imagewidth, page.imagelength)
+        if page.compression not in EXACT:
+            raise Undecodable("the TIFF is compressed unusually; save it uncompressed")
         try:
             pixels = page.asarray()
         except (KeyError, ValueError) as error:  # a codec that tifffile leaves to an optional package
@@ -135,7 +151,7 @@ def _by_tifffile(data: bytes) -> Pixels:
         orientation = page.tags.valueof(ORIENTATION, 1)
         pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
         pixels = _over_black(pixels[..., None] if page.axes == "YX" else pixels)
-        return _upright(_inverted(pixels) if page.photometric == 0 else pixels, orientation)
+        return upright(_inverted(pixels) if page.photometric == 0 else pixels, orientation)
 
 
 def _inverted(pixels: Pixels) -> Pixels:
@@ -153,14 +169,3 @@ def _over_black(pixels: Pixels) -> Pixels:
     elif channels not in (1, 3):
         raise Undecodable(f"the image has {channels} channels; save it as a grey or RGB image")
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-
-
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Undo the EXIF orientation (1 to 8; anything else changes nothing)."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
