@@ -58,7 +58,7 @@ def summarise(trials: Sequence[Trial], settings: EvaluationSettings, masks: Mask
         left_out={key: values[0][1] for key, values in found.items()},
         headline_key=HEADLINE,
         headline_name="Macro AUROC one-vs-normal (P1)",
-        interval=bootstrap_macro(_blocks(tables), seed),
+        resamples=bootstrap_macro(_blocks(tables), seed),
         average_precision=macro([average_precision(trial.labels, trial.image) for trial in trials])[0],
         pixel_auroc=pixel_area,
         pixel_aupro=pixel_overlap,

@@ -1,105 +1,77 @@
-"""The evaluation image by image, for a person: ROC curves, every score, a gallery, and the signs chosen."""
+"""The evaluation image by image, for a person: curves, every score, a gallery, and the signs chosen."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.metrics import roc_curve
 
-from fed_fsad.evaluation.bed import RowsOf
+from fed_fsad.data.features import Features
+from fed_fsad.data.samples import Sample
+from fed_fsad.evaluation.bed import RowsOf, TestBed
+from fed_fsad.evaluation.curves import by_task, operating_point, questions
 from fed_fsad.evaluation.detection import headline_shots
-from fed_fsad.evaluation.label_table import tabulate
 from fed_fsad.evaluation.pixels import Masks
-from fed_fsad.evaluation.results import ChosenSign, Details, GalleryItem, ImageScore, RocCurve
+from fed_fsad.evaluation.results import ChosenSign, Details, Evidence, GalleryItem, ImageScore
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.evaluation.trials import Trial
 from fed_fsad.methods.method import Method, SupportBank
 
-ROC_POINTS = 200
-
 
 @runtime_checkable
-class SelectsSigns(Protocol):
-    """A method that chooses signs by the supports."""
+class ReadsSigns(Protocol):
+    """A method that recognises categories by signs, chooses them by the supports, and can say which ones spoke."""
 
     def selected_signs(self, bank: SupportBank) -> Mapping[str, Sequence[tuple[str, float, bool]]]:
         """By category, every sign with its reliability on the bank's images and whether it is kept."""
 
+    def sign_evidence(self, features: Features, bank: SupportBank) -> Sequence[Mapping[str, Mapping[str, float]]]:
+        """Per image and category, what each sign that counted gave; their mean is the image's category score."""
+
 
 def describe(
-    method: Method, rows_of: RowsOf, trials: Sequence[Trial], settings: EvaluationSettings, masks: Masks
+    method: Method, rows_of: RowsOf, bed: TestBed, trials: Sequence[Trial], settings: EvaluationSettings, masks: Masks
 ) -> Details:
-    """Details of the first support draw; scores and gallery at the headline's shots."""
+    """Details of the first support draw; scores, operating points and gallery at the headline's shots."""
     first = [trial for trial in trials if trial.draw.number == 0]
     detect = method.protocol == "detection"
     shown = [trial for trial in first if not detect or trial.draw.shots == headline_shots(settings)]
+    asked = questions(first, detect, settings)
+    curves = by_task(method, shown, asked)
+    points = {
+        trial.draw.task: operating_point(
+            method, rows_of, bed, trial, curves[trial.draw.task], settings.operating_specificity
+        )
+        for trial in shown
+        if trial.draw.task in curves
+    }
     return Details(
-        roc=_by_shots(first) if detect else _by_category(first, settings),
+        roc={name: question.roc for name, question in asked.items()},
+        precision_recall={name: question.precision_recall for name, question in asked.items()},
+        operating={task: point for task, point in points.items() if point is not None},
         scores=tuple(score for trial in shown for score in image_scores(trial)),
-        gallery=tuple(item for trial in shown for item in _gallery(trial, masks)),
+        gallery=tuple(item for trial in shown for item in _gallery(method, rows_of, trial, masks)),
         signs=_signs(method, rows_of, shown),
     )
 
 
-def curve(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> RocCurve | None:
-    """The ROC curve with at most 200 points, evenly spread along its length; None when a class is missing.
-
-    A dropped point lies within 1/99 (fpr and tpr together) of one that is kept.
-    """
-    if labels.all() or not labels.any() or np.isnan(scores).any():
-        return None
-    fpr, tpr, _ = roc_curve(labels, scores)
-    if fpr.size > ROC_POINTS:
-        keep = np.unique(np.searchsorted(fpr + tpr, np.linspace(0, 2, ROC_POINTS)).clip(max=fpr.size - 1))
-        fpr, tpr = fpr[keep], tpr[keep]
-    return RocCurve(tuple(map(float, fpr)), tuple(map(float, tpr)))
-
-
 def image_scores(trial: Trial) -> list[ImageScore]:
-    """The image score of every test image, in order."""
+    """The scores of every test image, in order."""
+    given = trial.scores.categories
+    by_category = [{}] * len(trial.samples) if given is None else [_named(trial.scores.names, row) for row in given]
     return [
-        ImageScore(sample.source.name, sample.task, int(not sample.is_normal), sample.categories, float(score))
-        for sample, score in zip(trial.samples, trial.image, strict=True)
+        ImageScore(sample.source.name, sample.task, int(not sample.is_normal), sample.categories, float(score), named)
+        for sample, score, named in zip(trial.samples, trial.image, by_category, strict=True)
     ]
 
 
-def _by_shots(trials: Sequence[Trial]) -> dict[str, RocCurve]:
-    several = len({trial.draw.task for trial in trials}) > 1
-    named = {
-        f"{trial.draw.task}, {trial.draw.shots}" if several else str(trial.draw.shots): curve(trial.labels, trial.image)
-        for trial in trials
-    }
-    return {name: points for name, points in named.items() if points is not None}
+def _named(names: Sequence[str], row: Sequence[float]) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(names, row, strict=True)}
 
 
-def _by_category(trials: Sequence[Trial], settings: EvaluationSettings) -> dict[str, RocCurve]:
-    """One-vs-normal curves, of held-out categories too."""
-    several = len({trial.draw.task for trial in trials}) > 1
-    curves: dict[str, RocCurve] = {}
-    for trial in trials:
-        table = tabulate(trial, settings.unseen_categories)
-        for protocol in ("p1", "held_out"):
-            columns = np.flatnonzero(table.asked(protocol))
-            for column, row in zip(columns, table.labels(protocol), strict=True):
-                points = curve(row[row >= 0] == 1, table.scores[row >= 0, column])
-                if points is not None:
-                    name = table.names[column]
-                    curves[f"{trial.draw.task}, {name}" if several else name] = points
-    return curves
-
-
-def _gallery(trial: Trial, masks: Masks) -> list[GalleryItem]:
-    """The best, median and worst scored abnormal image and the highest-scoring normal one; no image twice."""
-    order = np.argsort(trial.image, kind="stable")
-    abnormal, normal = order[trial.labels[order]], order[~trial.labels[order]]
-    chosen: dict[int, str] = {}
-    if abnormal.size:
-        for kind, place in (("best", -1), ("worst", 0), ("median", abnormal.size // 2)):
-            chosen.setdefault(int(abnormal[place]), kind)
-    if normal.size:
-        chosen[int(normal[-1])] = "false alarm"
+def _gallery(method: Method, rows_of: RowsOf, trial: Trial, masks: Masks) -> list[GalleryItem]:
     scores = image_scores(trial)
+    chosen = _chosen(trial)
+    evidence = _evidence(method, rows_of, trial, [scores[i] for i in chosen], [trial.samples[i] for i in chosen])
     return [
         GalleryItem(
             score=scores[i],
@@ -107,13 +79,43 @@ def _gallery(trial: Trial, masks: Masks) -> list[GalleryItem]:
             image=trial.samples[i].source.image(masks.size),
             mask=masks.of(trial.samples[i]),
             map=None if trial.scores.map is None else trial.scores.map[i].float().numpy(),
+            evidence=why,
         )
-        for i, kind in chosen.items()
+        for (i, kind), why in zip(chosen.items(), evidence, strict=True)
     ]
 
 
+def _chosen(trial: Trial) -> dict[int, str]:
+    """The best, median and worst scored abnormal image and the highest-scoring normal one; no image twice."""
+    order = np.argsort(trial.image, kind="stable")
+    abnormal, normal = order[trial.labels[order]], order[~trial.labels[order]]
+    chosen: dict[int, str] = {}
+    if abnormal.size:
+        for kind, place in (("best", -1), ("median", abnormal.size // 2), ("worst", 0)):
+            chosen.setdefault(int(abnormal[place]), kind)
+    if normal.size:
+        chosen[int(normal[-1])] = "false alarm"
+    return chosen
+
+
+def _evidence(
+    method: Method, rows_of: RowsOf, trial: Trial, scores: Sequence[ImageScore], samples: Sequence[Sample]
+) -> list[tuple[Evidence, ...]]:
+    """Per image: the category with the highest score, then those it shows."""
+    if not isinstance(method, ReadsSigns) or not samples:
+        return [()] * len(samples)
+    bank = method.fit_support(rows_of(trial.draw.support), trial.draw.task)
+    found = []
+    for score, spoken in zip(scores, method.sign_evidence(rows_of(samples).features, bank), strict=True):
+        named = score.category_scores
+        asked = [max(named, key=lambda name: named[name])] if named else []
+        asked += [name for name in score.categories if name in spoken]
+        found.append(tuple(Evidence(x, named[x], tuple(spoken[x].items())) for x in dict.fromkeys(asked)))
+    return found
+
+
 def _signs(method: Method, rows_of: RowsOf, trials: Sequence[Trial]) -> dict[str, dict[str, tuple[ChosenSign, ...]]]:
-    if not isinstance(method, SelectsSigns):
+    if not isinstance(method, ReadsSigns):
         return {}
     chosen: dict[str, dict[str, tuple[ChosenSign, ...]]] = {}
     for trial in trials:

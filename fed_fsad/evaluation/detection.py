@@ -58,7 +58,7 @@ def summarise(trials: Sequence[Trial], settings: EvaluationSettings, masks: Mask
         left_out=left_out,
         headline_key=str(best),
         headline_name=f"Image AUROC at K = {best}",
-        interval=_interval(chosen, seed),
+        resamples=_resamples(chosen, seed),
         average_precision=macro([average_precision(trial.labels, trial.image) for trial in chosen])[0],
         pixel_auroc=pixel_area,
         pixel_aupro=pixel_overlap,
@@ -70,7 +70,7 @@ def _is(trial: Trial, shots: int, number: int) -> bool:
     return trial.draw.shots == shots and trial.draw.number == number
 
 
-def _interval(trials: Sequence[Trial], seed: int) -> tuple[float, float] | None:
+def _resamples(trials: Sequence[Trial], seed: int) -> tuple[float, ...] | None:
     blocks = []
     for task in dict.fromkeys(trial.draw.task for trial in trials):
         mine = [trial for trial in trials if trial.draw.task == task]

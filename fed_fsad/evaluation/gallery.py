@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def save_details(details: Details, folder: Path) -> None:
     text = json.dumps(
         {
             "roc": {name: asdict(curve) for name, curve in details.roc.items()},
+            "precision_recall": {name: asdict(curve) for name, curve in details.precision_recall.items()},
+            "operating": {task: asdict(point) for task, point in details.operating.items()},
             "scores": [asdict(score) for score in details.scores],
             "gallery": items,
             "signs": {
@@ -56,6 +59,14 @@ def save_details(details: Details, folder: Path) -> None:
     for picture in gallery.glob("*.png"):
         if f"gallery/{picture.name}" not in used:
             picture.unlink()
+
+
+def save_resamples(resamples: Sequence[float] | None, folder: Path, detector: str) -> None:
+    """Write folder/resamples/`detector`.json, the headline on every resample: two detectors can be subtracted."""
+    if resamples is not None:
+        (folder / "resamples").mkdir(parents=True, exist_ok=True)
+        text = json.dumps([round(value, 6) for value in resamples], allow_nan=False)
+        replace(folder / "resamples" / f"{detector}.json", text.encode())
 
 
 def outline(image: Image, mask: Mask) -> Picture:
@@ -89,7 +100,7 @@ def _save_item(item: GalleryItem, scale: tuple[float, float] | None, gallery: Pa
         "map": overlay(item.image, item.map, *scale) if item.map is not None and scale is not None else None,
     }
     files = {key: None if picture is None else _save_picture(picture, gallery) for key, picture in pictures.items()}
-    return {**files, **asdict(item.score), "kind": item.kind}
+    return {**files, **asdict(item.score), "kind": item.kind, "evidence": [asdict(one) for one in item.evidence]}
 
 
 def _save_picture(picture: Picture, gallery: Path) -> str:

@@ -61,16 +61,24 @@ def spread(draws: Sequence[float]) -> tuple[float, float]:
 
 def bootstrap_interval(labels: ArrayLike, scores: ArrayLike, seed: int, n: int = 1000) -> tuple[float, float] | None:
     """95 % percentile interval of the AUROC of [N] scores: images are resampled, positives and negatives apart."""
-    return bootstrap_macro(
-        [(np.asarray(labels, dtype=np.int8)[None], np.asarray(scores, np.float64)[None, None])], seed, n
-    )
+    block = np.asarray(labels, dtype=np.int8)[None], np.asarray(scores, np.float64)[None, None]
+    return percentiles(bootstrap_macro([block], seed, n))
 
 
-def bootstrap_macro(blocks: Sequence[Block], seed: int, n: int = 1000) -> tuple[float, float] | None:
-    """95 % percentile interval of the AUROC averaged over all comparisons and draws (Efron 1979; strata are ours).
+def percentiles(resamples: Sequence[float] | NDArray[np.float64] | None) -> tuple[float, float] | None:
+    """The 95 % percentile interval of resampled figures [n]; None without them."""
+    if resamples is None:
+        return None
+    low, high = np.percentile(resamples, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def bootstrap_macro(blocks: Sequence[Block], seed: int, n: int = 1000) -> tuple[float, ...] | None:
+    """The AUROC averaged over all comparisons and draws, on n resamples [n] (Efron 1979; strata are ours).
 
     Within a block the same images are resampled for every comparison and draw, among those of equal labels, so no
-    comparison ever loses a class. None when no comparison has both classes.
+    comparison ever loses a class; and for every detector that is measured on them, so figures of the same place can be
+    subtracted (a paired bootstrap). None when no comparison has both classes.
     """
     stream = seeds.numpy_stream(seed, "bootstrap")
     total, compared = np.zeros(n), 0
@@ -83,10 +91,7 @@ def bootstrap_macro(blocks: Sequence[Block], seed: int, n: int = 1000) -> tuple[
             wins = np.mean([_wins(draw[positive], draw[negative]) for draw in values], axis=0)
             total += ((counts[:, positive] @ wins) * counts[:, negative]).sum(axis=1) / wins.size
             compared += 1
-    if not compared:
-        return None
-    low, high = np.percentile(total / compared, [2.5, 97.5])
-    return float(low), float(high)
+    return tuple((total / compared).tolist()) if compared else None
 
 
 def _comparable(truth: NDArray[np.bool_], values: NDArray[np.float64]) -> bool:
@@ -100,10 +105,13 @@ def _wins(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> NDArr
 
 
 def _resampled(labels: NDArray[np.int8], stream: np.random.Generator, n: int) -> NDArray[np.float64]:
-    """[n, N]: how often each resample holds each image; images of equal label columns form a stratum."""
-    stratum = np.unique(labels, axis=1, return_inverse=True)[1].ravel()
+    """[n, N]: how often each resample holds each image; images of equal label columns form a stratum.
+
+    Strata come in the order of their first images: a comparison that splits none of them changes no count.
+    """
+    _, first, stratum = np.unique(labels, axis=1, return_index=True, return_inverse=True)
     counts = np.empty((n, labels.shape[1]))
-    for number in np.unique(stratum):
-        members = np.flatnonzero(stratum == number)
+    for number in np.argsort(first):
+        members = np.flatnonzero(stratum.ravel() == number)
         counts[:, members] = stream.multinomial(len(members), np.full(len(members), 1 / len(members)), size=n)
     return counts

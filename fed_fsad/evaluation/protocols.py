@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
-from fed_fsad.data.features import Rows
 from fed_fsad.evaluation import categories, detection
 from fed_fsad.evaluation.bed import RowsOf, TestBed, draw_support
 from fed_fsad.evaluation.details import describe
 from fed_fsad.evaluation.pixels import Masks
 from fed_fsad.evaluation.results import Evaluation
 from fed_fsad.evaluation.settings import EvaluationSettings
-from fed_fsad.evaluation.trials import Judge, Panel, Trial, run_trials
+from fed_fsad.evaluation.trials import Panel, Trial, panel_of, run_trials
 from fed_fsad.methods.method import Method
 
 __all__ = ["RowsOf", "TestBed", "compare", "draw_support", "evaluate"]
@@ -23,16 +22,11 @@ def evaluate(
     The same seed draws the same supports. Raises DataError when the bed cannot serve the settings or a score is not
     finite.
     """
-
-    def panel(support: Rows, task: str) -> Judge:
-        bank = method.fit_support(support, task)
-        return lambda queries: {method.name: method.score(queries.features, bank)}
-
     masks = Masks(method.image_size)
-    evaluation, trials = compare(method, panel, rows_of, bed, settings, seed, masks)[method.name]
+    evaluation, trials = compare(method, panel_of(method), rows_of, bed, settings, seed, masks)[method.name]
     if not details:
         return evaluation
-    return replace(evaluation, details=describe(method, rows_of, trials, settings, masks))
+    return replace(evaluation, details=describe(method, rows_of, bed, trials, settings, masks))
 
 
 def compare(

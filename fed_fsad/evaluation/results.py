@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_fsad.data.samples import Image, Mask
+from fed_fsad.evaluation.metrics import percentiles
 
 Figures = dict[str, float | None]
 Summary = dict[str, float | str | list[float] | Figures | None]
@@ -15,32 +16,73 @@ Summary = dict[str, float | str | list[float] | Figures | None]
 
 @dataclass(frozen=True)
 class RocCurve:
-    """Points of a ROC curve from (0, 0) to (1, 1)."""
+    """Points of a ROC curve of a task from (0, 0) to (1, 1). label: a number of shots, "binary", or a category."""
 
+    task: str
+    label: str
     fpr: tuple[float, ...]
     tpr: tuple[float, ...]
 
 
 @dataclass(frozen=True)
+class PrCurve:
+    """Points of a precision-recall curve, recall falling to 0. prevalence: the precision of guessing."""
+
+    task: str
+    label: str
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+    prevalence: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold chosen without test images: an image that scores above it is called abnormal.
+
+    curve: the ROC and PR curve it lies on. specificity: what it promises on normal images of the same kind. normals:
+    the support pool's normal images, none of them a support, that it was chosen on.
+    """
+
+    curve: str
+    threshold: float
+    specificity: float
+    normals: int
+
+
+@dataclass(frozen=True)
 class ImageScore:
-    """One test image's score; `name` is what its source calls it, never a path."""
+    """One test image's scores; `name` is what its source calls it, never a path. category_scores: empty without any."""
 
     name: str
     task: str
     label: int
     categories: tuple[str, ...]
     score: float
+    category_scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Why an image got its score of a category: how far each sign spoke for it; their mean is the score."""
+
+    category: str
+    score: float
+    signs: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """An image worth looking at, [3, S, S], its mask and map [S, S] where there are any; kind says why it is here."""
+    """An image worth looking at, [3, S, S], its mask and map [S, S] where there are any; kind says why it is here.
+
+    evidence: of the category with the highest score and of those the image shows, if the method can tell.
+    """
 
     score: ImageScore
     kind: str
     image: Image
     mask: Mask | None
     map: NDArray[np.float32] | None
+    evidence: tuple[Evidence, ...]
 
 
 @dataclass(frozen=True)
@@ -54,9 +96,13 @@ class ChosenSign:
 
 @dataclass(frozen=True)
 class Details:
-    """The first support draw image by image: ROC curves by name, scores, a gallery, signs by task and category."""
+    """The first support draw image by image: curves by name, an operating point by task, scores, a gallery, signs by
+    task and category.
+    """
 
     roc: Mapping[str, RocCurve]
+    precision_recall: Mapping[str, PrCurve]
+    operating: Mapping[str, OperatingPoint]
     scores: tuple[ImageScore, ...]
     gallery: tuple[GalleryItem, ...]
     signs: Mapping[str, Mapping[str, tuple[ChosenSign, ...]]]
@@ -69,7 +115,8 @@ class Evaluation:
     image_auroc, image_auroc_sd: mean and standard deviation over draws, by shots ("2", "4", "8") or by protocol ("p1",
     "p2", "p3", "binary", "held_out"). left_out: by the same keys, how many tasks or categories had no AUROC and are
     not in the mean. headline_key, headline_name: the entry that stands for the whole, and what a table calls it.
-    interval: the headline's 95 % interval over test images; None when it has no value.
+    resamples: the headline on bootstrap resamples of the test images, the same ones for every detector; None when it
+    has no value.
     average_precision, pixel_auroc, pixel_aupro: at the headline's shots; pixel figures are None without maps or masks.
     """
 
@@ -78,7 +125,7 @@ class Evaluation:
     left_out: Mapping[str, int]
     headline_key: str
     headline_name: str
-    interval: tuple[float, float] | None
+    resamples: tuple[float, ...] | None
     average_precision: float
     pixel_auroc: float | None
     pixel_aupro: float | None
@@ -89,6 +136,11 @@ class Evaluation:
     def headline(self) -> float:
         """The one number to compare detectors by."""
         return self.image_auroc[self.headline_key]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The headline's 95 % interval over test images; None when it has no value."""
+        return percentiles(self.resamples)
 
     def summary(self) -> Summary:
         """The figures as JSON values: undefined ones are None, left_out is the headline's; details are not in it."""

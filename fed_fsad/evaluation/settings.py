@@ -11,5 +11,11 @@ class EvaluationSettings(Settings):
     every: int = Field(1, ge=1, description="evaluate after every n-th round, and after the last")
     shots: tuple[int, ...] = Field((2, 4, 8), min_length=1, description="K: support images per class")
     draws: int = Field(3, ge=1, description="support sets drawn per K; the mean is reported")
+    operating_specificity: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="share of normal images the report's threshold should let pass; no test image sets it",
+    )
     unseen_task: str | None = Field(None, description="an organ no hospital holds: where detection is tested")
     unseen_categories: tuple[str, ...] = Field((), description="anomaly categories no hospital holds")

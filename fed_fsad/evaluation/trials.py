@@ -13,7 +13,7 @@ from fed_fsad.data.features import Rows
 from fed_fsad.data.samples import Sample
 from fed_fsad.errors import DataError
 from fed_fsad.evaluation.bed import RowsOf, TestBed
-from fed_fsad.methods.method import Scores
+from fed_fsad.methods.method import Method, Scores
 
 CHUNK = 128
 """Images scored at once; bounds memory and changes no score."""
@@ -52,6 +52,16 @@ class Trial:
     def image(self) -> NDArray[np.float64]:
         """[N], the image scores."""
         return self.scores.image.double().numpy()
+
+
+def panel_of(method: Method) -> Panel:
+    """The method alone, under its own name."""
+
+    def panel(support: Rows, task: str) -> Judge:
+        bank = method.fit_support(support, task)
+        return lambda queries: {method.name: method.score(queries.features, bank)}
+
+    return panel
 
 
 def run_trials(panel: Panel, rows_of: RowsOf, bed: TestBed, draws: Sequence[Draw]) -> dict[str, list[Trial]]:

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
+
+from tests.evaluation.fake_details import NASTY, write_details, write_resamples
+
+__all__ = ["NASTY"]
 
 SITES = ("north", "east", "south", "hill")
 METHODS = ("d24fad", "sdmad")
 FIGURES = {"d24fad": ("2", "4", "8"), "sdmad": ("p1", "p2", "p3", "binary")}
 ROUNDS = 8
 SKIPPED = [{"name": "train/oedema/0031.png", "reason": "the file ends too early"}]
-NASTY = "<script>alert(1)</script>"
 
 
 def fake_run(path: Path, seed: int = 0) -> Path:
@@ -26,7 +28,11 @@ def fake_run(path: Path, seed: int = 0) -> Path:
         "engine": "inprocess",
         "methods": {"d24fad": {"local_steps": 8, "lr": 0.001}, "sdmad": {"local_steps": 8, "lr": 0.001}},
         "data": {"kind": "phantoms", "pose_jitter": 1.0},
-        "hospitals": [{"name": name} for name in SITES],
+        "hospitals": [
+            {"name": name, "holds": {"kind": "phantoms", "organs": ["oct", "fundus"], "normal": 40, "abnormal": 32}}
+            | ({"policy": {"privacy": "example", "epsilon": 4}} if name == "hill" else {})
+            for name in SITES
+        ],
         "federation": {"rounds": ROUNDS},
         "privacy": {"insecure_noise_seed": None},
     }
@@ -34,17 +40,47 @@ def fake_run(path: Path, seed: int = 0) -> Path:
     versions = {"fed_fsad": "0.1.0", "flwr": "1.41.0", "torch": "2.15.0", "opacus": "1.6.0", "python": "3.11.9"}
     environment = {"run_id": "8f2c1ab4", "started": "2026-05-04 09:12 UTC", "threads": 1, "versions": versions}
     _json(path / "environment.json", environment)
-    lines = [
-        {"kind": "skipped", "images": SKIPPED},
-        {"kind": "arm", "arm": "pooled", "method": "sdmad", "headline": 0.8795},
-    ]
+    lines: list[dict[str, Any]] = [{"kind": "skipped", "images": SKIPPED}, *compared()]
+    lines += [line for method in METHODS for line in [evaluation(method, 0, summary()["methods"][method])]]
     lines += [line for number in range(1, ROUNDS + 1) for line in round_lines(number, random)]
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     _json(path / "summary.json", summary())
-    ledger(path / "sites" / "hill" / "ledger.jsonl", [3.47], secure=True)
-    for method in METHODS:
-        _evaluation(path / "evaluation" / method, method, random)
+    ledger(path / "sites" / "hill" / "ledger.jsonl", [1.31 * n**0.5 for n in range(1, ROUNDS)], secure=True)
+    for method, found in summary()["methods"].items():
+        write_details(path / "evaluation" / method, method, random)
+        detectors = {**found["arms"], **{f"baseline-{key}": value for key, value in found["baselines"].items()}}
+        detectors |= {f"local-{name}": site["local"][method] for name, site in summary()["sites"].items()}
+        write_resamples(path / "evaluation" / method, detectors, random)
     return path
+
+
+def compared() -> list[dict[str, Any]]:
+    """A line per arm and baseline, each with its interval; the mean of the sites has none of its own."""
+    lines: list[dict[str, Any]] = []
+    for method, found in summary()["methods"].items():
+
+        def figures(value: float, method: str = method) -> dict[str, Any]:
+            return {"method": method, "headline": value, "interval": [value - 0.05, value + 0.05]}
+
+        lines.append({"kind": "arm", "arm": "pooled", "site": None, **figures(found["arms"]["pooled"])})
+        for name, site in summary()["sites"].items():
+            lines.append({"kind": "arm", "arm": "local", "site": name, **figures(site["local"][method])})
+        lines += [{"kind": "baseline", "name": k, **figures(v)} for k, v in found["baselines"].items()]
+    return lines
+
+
+def evaluation(method: str, number: int, found: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a round, on the way from the untrained to the closing ones."""
+    share = 1 - float(np.exp(-number / 2.6)) if number < ROUNDS else 1.0
+    start = found["arms"]["untrained"]
+    auroc = {key: start + share * (value - start) for key, value in found["image_auroc"].items()}
+    headline = start + share * (found["headline"] - start)
+    return {
+        "kind": "evaluation", "round": number, "method": method, "image_auroc": auroc, "headline": headline,
+        "headline_name": found["headline_name"], "headline_key": "4" if method == "d24fad" else "p1",
+        "interval": [headline - 0.05, headline + 0.05],
+        "pixel_auroc": None if found["pixel_auroc"] is None else found["pixel_auroc"] - 0.2 * (1 - share),
+    }  # fmt: skip
 
 
 def round_lines(number: int, random: np.random.Generator) -> list[dict[str, Any]]:
@@ -62,17 +98,13 @@ def round_lines(number: int, random: np.random.Generator) -> list[dict[str, Any]
         epsilon = 1.31 * float(np.sqrt(min(number, ROUNDS - 1))) if private else None
         lines.append({"kind": "site", "round": number, "site": site, "status": status, "reason": reason,
                       "methods": {} if spent else trained, "epsilon": epsilon, "delta": 1e-5 if private else None,
-                      "seconds": 0.4 + 0.1 * i})  # fmt: skip
+                      "seconds": 0.4 + 0.1 * i, "bytes_up": 103_000, "bytes_down": 107_750})  # fmt: skip
     lines.append({"kind": "round", "round": number, "seconds": 1.9 + 0.1 * number, "bytes_up": 412_000 - 9_000 * late,
                   "bytes_down": 431_000, "replies": 3 if late else 4, "rejected": rejected,
                   "attempt": 1 + late})  # fmt: skip
-    for method in METHODS:
-        reached = 0.9 - 0.32 * np.exp(-number / 2.6) + random.normal(0, 0.006)
-        auroc = {key: reached - 0.03 * j for j, key in enumerate(reversed(FIGURES[method]))}
-        lines.append({"kind": "evaluation", "round": number, "method": method, "image_auroc": auroc,
-                      "pixel_auroc": reached + 0.04 if method == "d24fad" else None,
-                      "headline_name": summary()["methods"][method]["headline_name"],
-                      "headline": auroc["4" if method == "d24fad" else "p1"]})  # fmt: skip
+    lines += [evaluation(method, number, found) for method, found in summary()["methods"].items()]
+    own = {"images": 40, "headline": 0.77 + 0.01 * number, "interval": [0.7, 0.9]}
+    lines.append({"kind": "site_evaluation", "round": number, "site": "north", "method": "d24fad", **own})
     if number == 3:
         text = "d24fad: mean cosine of student features is 0.983, above 0.98: the student may be collapsing"
         lines.append({"kind": "warning", "round": 3, "text": text})
@@ -135,7 +167,13 @@ def summary() -> dict[str, Any]:
 def ledger(path: Path, charges: list[float], secure: bool) -> None:
     """A site's ledger: its header, then what each charge brought ε to."""
     lines: list[dict[str, Any]] = [{"kind": "header", "version": 1, "unit": "image", "delta": 1e-5}]
-    lines += [{"kind": "charge", "epsilon_after": value, "secure": secure} for value in charges]
+    lines += [
+        {
+            "kind": "charge", "request": {"run": "8f2c1ab4", "round": i, "method": "sdmad", "key": "k"},
+            "releases": 1, "sigma": 2.5, "epsilon_after": value, "secure": secure,
+        }
+        for i, value in enumerate(charges, start=1)
+    ]  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -147,66 +185,3 @@ def edit(path: Path, **changes: object) -> None:
 
 def _json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=1))
-
-
-def _evaluation(folder: Path, method: str, random: np.random.Generator) -> None:
-    """details.json and its gallery. The ROC curves are those of the scores beside them."""
-    (folder / "gallery").mkdir(parents=True)
-    labels = np.repeat((0, 1), 48)
-    kinds = np.where(labels == 1, random.choice(["ring_mass", "oedema"], 96), "")
-    draws = {"2": 1.2, "4": 1.5, "8": 1.8} if method == "d24fad" else {"oedema": 1.4, "ring_mass": 1.9}
-    drawn = {name: random.normal(labels * gap, 1.0) * 0.1 + 0.5 for name, gap in draws.items()}
-    scores = [
-        {
-            "name": f"brain_{i:03}.png",
-            "task": "brain_mri",
-            "label": int(y),
-            "categories": [k] if k else [],
-            "score": float(s),
-        }
-        for i, (y, k, s) in enumerate(
-            zip(labels, kinds, drawn["4" if method == "d24fad" else "ring_mass"], strict=True)
-        )
-    ]
-    gallery = [
-        _case(folder, scores[i], kind, random)
-        for i, kind in ((50, "best"), (61, "median"), (70, "worst"), (4, "false alarm"))
-    ]
-    names = (
-        ("bright ring", 0.94, True),
-        ("dark centre", 0.81, True),
-        ("mass effect", 0.56, False),
-        (NASTY, None, False),
-    )
-    signs = [{"sign": text, "reliability": value, "kept": kept} for text, value, kept in names]
-    details = {
-        "roc": {name: _roc(labels, values) for name, values in drawn.items()},
-        "scores": scores,
-        "gallery": gallery,
-        "signs": {"brain_mri": {"ring_mass": signs, "oedema": signs[:3], NASTY: signs}} if method == "sdmad" else {},
-    }
-    _json(folder / "details.json", details)
-
-
-def _roc(labels: np.ndarray, scores: np.ndarray) -> dict[str, list[float]]:
-    ranked = labels[np.argsort(-scores)]
-    hits, alarms = np.cumsum(ranked), np.cumsum(1 - ranked)
-    return {"fpr": [0.0, *(alarms / alarms[-1]).tolist()], "tpr": [0.0, *(hits / hits[-1]).tolist()]}
-
-
-def _case(folder: Path, scored: dict[str, Any], kind: str, random: np.random.Generator) -> dict[str, Any]:
-    """A head with a bright lesion, its mask, and a map that glows where the lesion is."""
-    y, x = np.mgrid[-1:1:96j, -1:1:96j]
-    cy, cx = random.uniform(-0.35, 0.35, 2)
-    lesion = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 0.02) * scored["label"]
-    brain = np.where((y / 0.85) ** 2 + (x / 0.7) ** 2 < 1, 0.45 + 0.1 * np.sin(9 * x) * np.cos(8 * y), 0.03)
-    glow = np.clip(lesion + 0.2 * np.exp(-((y + 0.2) ** 2 + (x - 0.3) ** 2) / 0.1), 0, 1)
-    heat = np.stack([0.5 * brain + 0.5 * glow, 0.5 * brain + 0.2 * glow, 0.5 * brain * (1 - glow)], -1)
-    pictures = {"image": brain + 0.5 * lesion, "map": heat}
-    if scored["label"]:
-        pictures["mask"] = (lesion > 0.4).astype(float)
-    stem = f"gallery/{scored['name'].removesuffix('.png')}"
-    for what, pixels in pictures.items():
-        Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8)).save(folder / f"{stem}_{what}.png")
-    paths = {what: f"{stem}_{what}.png" for what in pictures}
-    return scored | {"mask": None} | paths | {"kind": kind}

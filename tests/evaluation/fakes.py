@@ -142,3 +142,9 @@ class WithSigns(KnownCategories):
 
     def selected_signs(self, bank: SupportBank) -> Mapping[str, Sequence[tuple[str, float, bool]]]:
         return {name: [(f"{name} rim", 0.9, True), (f"{name} haze", float("nan"), False)] for name in self.names}
+
+    def sign_evidence(self, features: Features, bank: SupportBank) -> Sequence[Mapping[str, Mapping[str, float]]]:
+        return [
+            {name: {f"{name} rim": float(x) + 0.5, f"{name} haze": float(x) - 0.5} for name, x in pairs}
+            for pairs in (zip(self.names, row, strict=True) for row in features["signs"])
+        ]

@@ -4,12 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import roc_curve
 
 from fed_fsad.data.samples import Sample
 from fed_fsad.evaluation.bed import TestBed
-from fed_fsad.evaluation.details import ROC_POINTS, curve
-from fed_fsad.evaluation.gallery import outline, overlay, save_details
+from fed_fsad.evaluation.gallery import outline, overlay, save_details, save_resamples
 from fed_fsad.evaluation.protocols import evaluate
 from fed_fsad.evaluation.results import Details
 from fed_fsad.evaluation.settings import EvaluationSettings
@@ -45,43 +43,17 @@ def test_every_score_is_there() -> None:
     assert [one.score for one in scores] == pytest.approx([source_of(one).score for one in TEST])
 
 
-def test_roc_per_k_and_per_task_and_category() -> None:
-    assert set(details_of().roc) == {"2", "4"}
-    liver = tuple(sample(f"l{i}", *(["spot"] if i > 4 else []), task="liver", score=float(i)) for i in range(9))
-    found = evaluate(KnownScores(), rows_of, TestBed(POOL + liver[:4], TEST + liver[4:]), SETTINGS, 0, details=True)
-    assert found.details is not None
-    assert set(found.details.roc) == {"brain, 2", "brain, 4", "liver, 2", "liver, 4"}
-    settings = SETTINGS.model_copy(update={"unseen_categories": ("rare",)})
-    test = (sample("n", signs=(0.0, 1.0)), sample("s", "spot", signs=(1.0, 0.0)), sample("r", "rare", signs=(1.0, 0.0)))
-    told = evaluate(WithSigns(("spot", "rare")), rows_of, TestBed(POOL, test), settings, 0, details=True).details
-    assert told is not None
-    assert told.roc["spot"].tpr[1] == 1.0
-    assert told.roc["rare"].fpr[1] == 1.0
-    assert told.signs["brain"]["spot"][0].sign == "spot rim"
-
-
-def test_a_long_roc_curve_is_thinned_without_moving() -> None:
-    stream = np.random.default_rng(0)
-    labels = stream.random(6000) > 0.5
-    scores = labels + stream.normal(size=6000)
-    thin = curve(labels, scores)
-    assert thin is not None
-    assert 100 < len(thin.fpr) <= ROC_POINTS
-    assert (thin.fpr[0], thin.tpr[0], thin.fpr[-1], thin.tpr[-1]) == (0, 0, 1, 1)
-    fpr, tpr, _ = roc_curve(labels, scores)
-    assert np.abs(np.interp(fpr, thin.fpr, thin.tpr) - tpr).max() < 0.02
-    assert np.trapezoid(thin.tpr, thin.fpr) == pytest.approx(np.trapezoid(tpr, fpr), abs=1e-3)
-    assert curve(np.ones(3, dtype=bool), np.arange(3.0)) is None
-
-
 def test_saved_details_are_what_the_report_reads(tmp_path: Path) -> None:
     save_details(details_of(), tmp_path)
     read = json.loads((tmp_path / "details.json").read_text())
-    assert set(read) == {"roc", "scores", "gallery", "signs"}
-    assert set(read["roc"]["4"]) == {"fpr", "tpr"}
-    assert set(read["scores"][0]) == {"name", "task", "label", "categories", "score"}
+    assert set(read) == {"roc", "precision_recall", "operating", "scores", "gallery", "signs"}
+    assert set(read["roc"]["4"]) == {"task", "label", "fpr", "tpr"}
+    assert set(read["precision_recall"]["4"]) == {"task", "label", "recall", "precision", "prevalence"}
+    assert set(read["operating"]["brain"]) == {"curve", "threshold", "specificity", "normals"}
+    scored = {"name", "task", "label", "categories", "score", "category_scores"}
+    assert set(read["scores"][0]) == scored
     for item in read["gallery"]:
-        assert set(item) == {"image", "mask", "map", "name", "task", "label", "categories", "score", "kind"}
+        assert set(item) == scored | {"image", "mask", "map", "kind", "evidence"}
         assert (item["mask"] is None) == (item["kind"] == "false alarm")
         for key in ("image", "mask", "map"):
             if item[key] is not None:
@@ -105,6 +77,28 @@ def test_undefined_reliability_is_null_and_missing_maps_too(tmp_path: Path) -> N
         }
     }
     assert all(item["map"] is None for item in read["gallery"])
+
+
+def test_evidence_is_of_the_loudest_category_and_of_those_shown() -> None:
+    shown = (sample("n", signs=(0.0, 1.0)), sample("s", "spot", signs=(1.0, 2.0)), sample("r", "rim", signs=(0.5, 3.0)))
+    found = evaluate(WithSigns(("spot", "rim")), rows_of, TestBed(POOL, shown), SETTINGS, 0, details=True).details
+    assert found is not None
+    why = {item.score.name: item.evidence for item in found.gallery}
+    assert [one.category for one in why["s"]] == ["rim", "spot"]
+    assert [one.category for one in why["r"]] == ["rim"]
+    assert why["r"][0].score == 3.0
+    assert why["r"][0].signs == (("rim rim", 3.5), ("rim haze", 2.5))
+    assert dict(found.scores[1].category_scores) == {"spot": 1.0, "rim": 2.0}
+    assert all(not item.evidence for item in details_of().gallery)
+
+
+def test_resamples_are_kept_by_detector(tmp_path: Path) -> None:
+    found = evaluate(KnownScores(), rows_of, TestBed(POOL, TEST), SETTINGS, 0)
+    save_resamples(found.resamples, tmp_path, "local-st-anna")
+    save_resamples(None, tmp_path, "undefined")
+    assert [path.name for path in (tmp_path / "resamples").iterdir()] == ["local-st-anna.json"]
+    read = json.loads((tmp_path / "resamples" / "local-st-anna.json").read_text())
+    assert found.interval == pytest.approx(np.percentile(read, [2.5, 97.5]), abs=1e-6)
 
 
 def test_an_interrupted_save_leaves_the_earlier_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

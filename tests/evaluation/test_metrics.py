@@ -13,6 +13,7 @@ from fed_fsad.evaluation.metrics import (
     bootstrap_macro,
     f1,
     macro,
+    percentiles,
     pixel_auroc,
     spread,
 )
@@ -131,9 +132,22 @@ def test_bootstrap_never_loses_a_class() -> None:
 def test_bootstrap_macro_averages_comparisons_and_skips_what_cannot_be_compared() -> None:
     labels = np.array([[1, 1, 0, 0, -1], [-1, -1, 0, 0, 1], [0, 0, 0, 0, 0]], dtype=np.int8)
     right, wrong = [3.0, 4, 1, 2, math.inf], [0.0, 0, 1, 2, -1]
-    assert bootstrap_macro([(labels, np.array([[right, wrong, right]]))], 0) == (0.5, 0.5)
+    assert percentiles(bootstrap_macro([(labels, np.array([[right, wrong, right]]))], 0)) == (0.5, 0.5)
     # two draws, the second of which has the first category wrong as well
     flipped = [1.0, 2, 3, 4, 0]
-    assert bootstrap_macro([(labels[:1], np.array([[right], [flipped]]))], 0) == (0.5, 0.5)
+    assert percentiles(bootstrap_macro([(labels[:1], np.array([[right], [flipped]]))], 0)) == (0.5, 0.5)
     untold = [math.nan] * 5
-    assert bootstrap_macro([(labels[:2], np.array([[right, untold]]))], 0) == (1.0, 1.0)
+    assert percentiles(bootstrap_macro([(labels[:2], np.array([[right, untold]]))], 0)) == (1.0, 1.0)
+
+
+def test_detectors_are_resampled_alike_whatever_categories_they_know() -> None:
+    """A category that no image shows splits no stratum, so it must not change which images are drawn."""
+    labels = np.array([[0, 0, 0, 1, 1, -1, -1], [0, 0, 0, -1, 1, 1, 1]], dtype=np.int8)
+    scores = np.random.default_rng(0).normal(size=(2, 2, 7))
+    absent = np.array([[0, 0, 0, -1, -1, -1, -1]], dtype=np.int8)
+    plain = bootstrap_macro([(labels, scores)], 5)
+    more = bootstrap_macro([(np.vstack([absent, labels]), np.concatenate([np.zeros((2, 1, 7)), scores], axis=1))], 5)
+    assert plain is not None
+    assert plain == more
+    assert plain == bootstrap_macro([(labels, scores)], 5)
+    assert plain != bootstrap_macro([(labels, scores)], 6)

@@ -9,33 +9,38 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from fed_fsad.errors import DataError
-from fed_fsad.evaluation.report.records import (
+from fed_fsad.evaluation.report.lines import (
     Account,
-    Details,
-    Environment,
+    ArmLine,
+    BaselineLine,
     EvaluationLine,
     LedgerLine,
     Line,
     Record,
     RoundLine,
+    SiteEvaluationLine,
     SiteLine,
     Skipped,
     SkippedLine,
-    Summary,
+    SuspendedLine,
     WarningLine,
+    key,
 )
+from fed_fsad.evaluation.report.records import Details, Environment, Summary
 
 T = TypeVar("T", bound=Record)
 MARKS = ("config.yaml", "metrics.jsonl", "summary.json")
 _LINE: TypeAdapter[Line] = TypeAdapter(Line)
-_KINDS = {"round", "site", "evaluation", "warning", "skipped"}
+_RESAMPLES: TypeAdapter[tuple[float, ...]] = TypeAdapter(tuple[float, ...])
+_KINDS = {"round", "site", "site_evaluation", "suspended", "evaluation", "arm", "baseline", "warning", "skipped"}
 
 
 @dataclass(frozen=True)
 class Run:
     """Everything a report says, in the order it was written. `summary` is None while the run is going on.
 
-    unreadable: lines of metrics.jsonl that were torn, as the last one is when a run is killed while it writes.
+    resamples: by method and detector, the headline on resampled test images. unreadable: lines of metrics.jsonl that
+    were torn, as the last one is when a run is killed while it writes.
     """
 
     path: Path
@@ -45,11 +50,16 @@ class Run:
     summary: Summary | None
     rounds: tuple[RoundLine, ...]
     site_rounds: tuple[SiteLine, ...]
+    suspensions: tuple[SuspendedLine, ...]
+    site_evaluations: tuple[SiteEvaluationLine, ...]
     evaluations: tuple[EvaluationLine, ...]
+    arms: tuple[ArmLine, ...]
+    baselines: tuple[BaselineLine, ...]
     notices: tuple[WarningLine, ...]
     skipped: tuple[Skipped, ...]
     accounts: dict[str, Account]
     details: dict[str, Details]
+    resamples: dict[str, dict[str, tuple[float, ...]]]
     unreadable: int
 
     @property
@@ -76,9 +86,15 @@ class Run:
         return planned if isinstance(planned, int) else None
 
     @property
+    def hospitals(self) -> tuple[dict[str, Any], ...]:
+        """The hospitals as the config describes them."""
+        listed = self.config.get("hospitals")
+        return tuple(x for x in listed if isinstance(x, dict) and "name" in x) if isinstance(listed, list) else ()
+
+    @property
     def sites(self) -> tuple[str, ...]:
         """Every site's name, sorted: configured, heard of, or summed up."""
-        configured = {str(h["name"]) for h in self.config.get("hospitals") or () if isinstance(h, dict) and "name" in h}
+        configured = {str(hospital["name"]) for hospital in self.hospitals}
         return tuple(sorted(configured | {line.site for line in self.site_rounds} | set(self._summed_sites)))
 
     @property
@@ -109,9 +125,14 @@ def load_run(path: Path) -> Run:
         summary=_read(path / "summary.json", Summary),
         rounds=tuple(line for line in lines if isinstance(line, RoundLine)),
         site_rounds=tuple(line for line in lines if isinstance(line, SiteLine)),
+        suspensions=tuple(line for line in lines if isinstance(line, SuspendedLine)),
+        site_evaluations=tuple(line for line in lines if isinstance(line, SiteEvaluationLine)),
         evaluations=tuple(line for line in lines if isinstance(line, EvaluationLine)),
+        arms=tuple(line for line in lines if isinstance(line, ArmLine)),
+        baselines=tuple(line for line in lines if isinstance(line, BaselineLine)),
         notices=tuple(line for line in lines if isinstance(line, WarningLine)),
         details={file.parent.name: details for file in found if (details := _read(file, Details))},
+        resamples=_resamples(path / "evaluation"),
         skipped=tuple(image for line in lines if isinstance(line, SkippedLine) for image in line.images),
         accounts={file.parent.name: _account(file) for file in sorted((path / "sites").glob("*/ledger.jsonl"))},
         unreadable=unreadable,
@@ -132,6 +153,17 @@ def _read(path: Path, kind: type[T]) -> T | None:
         raise DataError(f"{path} is not valid JSON ({error}); resume or repeat the run") from error
 
 
+def _resamples(folder: Path) -> dict[str, dict[str, tuple[float, ...]]]:
+    """evaluation/METHOD/resamples/DETECTOR.json; one that is damaged costs its interval and nothing else."""
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    for file in sorted(folder.glob("*/resamples/*.json")):
+        try:
+            found.setdefault(file.parent.parent.name, {})[file.stem] = _RESAMPLES.validate_json(file.read_bytes())
+        except ValidationError:
+            continue
+    return found
+
+
 def _config(path: Path) -> tuple[dict[str, Any], str]:
     if not path.is_file():
         return {}, ""
@@ -147,7 +179,7 @@ def _config(path: Path) -> tuple[dict[str, Any], str]:
 
 def _lines(path: Path) -> tuple[list[Line], int]:
     """The lines of metrics.jsonl by round; of a (round, kind, name) that a resumed run wrote twice, the last."""
-    latest: dict[tuple[int, str, str], Line] = {}
+    latest: dict[tuple[int, str, str, str], Line] = {}
     unreadable = 0
     for raw in _objects(path):
         if raw is not None and raw.get("kind") not in _KINDS:
@@ -157,8 +189,8 @@ def _lines(path: Path) -> tuple[list[Line], int]:
         except ValidationError:
             unreadable += 1
             continue
-        latest[_key(line)] = line
-    return [latest[key] for key in sorted(latest)], unreadable
+        latest[key(line)] = line
+    return [latest[about] for about in sorted(latest)], unreadable
 
 
 def _objects(path: Path) -> list[dict[str, Any] | None]:
@@ -179,21 +211,7 @@ def _account(path: Path) -> Account:
     """The state of a ledger after its last readable line; a line being written just now is not yet a charge."""
     found = [LedgerLine.model_validate(raw) for raw in _objects(path) if raw is not None]
     return Account(
-        epsilon=max((line.epsilon_after for line in found if line.epsilon_after is not None), default=None),
+        charges=tuple(line for line in found if line.epsilon_after is not None),
         delta=next((line.delta for line in found if line.delta is not None), None),
         unit=next((line.unit for line in found if line.unit is not None), None),
-        secure=all(line.secure for line in found),
     )
-
-
-def _key(line: Line) -> tuple[int, str, str]:
-    match line:
-        case SiteLine():
-            return line.round, line.kind, line.site
-        case EvaluationLine():
-            return line.round, line.kind, line.method
-        case WarningLine():
-            return line.round or 0, line.kind, line.text
-        case RoundLine():
-            return line.round, line.kind, ""
-    return 0, line.kind, ""

@@ -1,91 +1,99 @@
 """Everything the template needs, made from a loaded run."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from fed_fsad.evaluation.report import charts, tables
+from fed_fsad.evaluation.report import charts, detection, federation, site_tables, tables
+from fed_fsad.evaluation.report.forest import Forest, forest
 from fed_fsad.evaluation.report.load import Run
-from fed_fsad.evaluation.report.records import GalleryItem, Sign
-from fed_fsad.evaluation.report.results import results, span
+from fed_fsad.evaluation.report.operating import Confusion, Operation, confusions, operations
+from fed_fsad.evaluation.report.pictures import galleries, sign_sheet, signs
+from fed_fsad.evaluation.report.records import Details
+from fed_fsad.evaluation.report.results import Result, results, span
+from fed_fsad.evaluation.report.sheet import Sheet, Value, sheet
 from fed_fsad.evaluation.report.svg import Chart
-from fed_fsad.evaluation.report.words import amount, data_size, duration, method_title, plain, score
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One test image with its mask and its map, as data: addresses; None where a picture is missing."""
-
-    item: GalleryItem
-    image: str | None
-    mask: str | None
-    map: str | None
-
-    @property
-    def truth(self) -> str:
-        """What the image shows."""
-        return ", ".join(map(plain, self.item.categories)) or ("abnormal" if self.item.label else "normal")
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """Words that `truth` does not say already."""
-        label = "abnormal" if self.item.label else "normal"
-        return tuple(dict.fromkeys(x for x in (label, plain(self.item.kind)) if x not in ("", self.truth)))
-
-    @property
-    def score(self) -> str:
-        """Its image score; scores of a method have no unit, so four digits."""
-        return f"{self.item.score:.4g}"
+from fed_fsad.evaluation.report.words import (
+    amount,
+    data_size,
+    difference,
+    duration,
+    interval,
+    method_title,
+    percent,
+    plain,
+    score,
+)
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """One method's pictures."""
+class Answer:
+    """One method's comparison, in words and drawn."""
+
+    result: Result
+    forest: Forest | None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one method does on one task. title: of the method."""
 
     title: str
-    pictures: tuple[Picture, ...]
+    task: str
+    charts: tuple[Chart, ...]
+    at: Operation | None
 
 
 @dataclass(frozen=True)
-class SignList:
-    """The signs of one category, kept ones first."""
+class Taken:
+    """Who is taken for whom by one method on one task. title: of the method."""
 
-    method: str
-    task: str
-    category: str
-    signs: tuple[Sign, ...]
+    name: str
+    title: str
+    confusion: Confusion
+
+    def share(self, row: int, column: int) -> float:
+        """Percent of the images that show the row's category: the colour of its cell."""
+        return round(100 * self.confusion.counts[row][column] / max(1, self.confusion.images[row]), 1)
+
+    @property
+    def sheet(self) -> Sheet:
+        """Its counts, a row per category shown."""
+        found = self.confusion
+        rows: list[tuple[Value, ...]] = [(name, *found.counts[i]) for i, name in enumerate(found.names)]
+        return sheet(("shows, called", *found.names), rows)
 
 
 def context(run: Run) -> dict[str, Any]:
     """The template's variables."""
-    every = results(run)
     return {
         "run": run,
+        "told": _told(run),
         "facts": _facts(run),
-        "results": every,
-        "forests": _drawn([charts.forest(result, f"forest-{i}", span(every)) for i, result in enumerate(every)]),
-        "closing": tables.closing(every),
+        "answers": _answers(run),
         "figures": tables.figures(run),
         "notes": _notes(run),
+        "panels": _panels(run),
+        "operating": tables.operating(run),
+        "galleries": galleries(run),
+        "signs": signs(run),
+        "sign_sheet": sign_sheet(run),
+        "taken": _taken(run),
         "curves": _curves(run),
-        "detection": _detection(run),
-        "galleries": [Gallery(method_title(m), pictures) for m in run.methods if (pictures := _pictures(run, m))],
-        "signs": _signs(run),
-        "sites": tables.sites(run),
+        "sites": site_tables.sites(run),
         "claims": _claims(run),
-        "took_part": _drawn([charts.attendance(run, "attendance"), charts.privacy(run, "privacy")]),
-        "failures": tables.failures(run),
-        "rounds": tables.rounds(run),
-        "traffic": charts.traffic(run, "traffic"),
+        "attendance": federation.attendance(run, "attendance"),
+        "traffic": federation.traffic(run, "traffic"),
+        "failures": site_tables.failures(run),
+        "rounds": site_tables.rounds(run),
+        "privacy": charts.privacy(run, "privacy"),
+        "accounts": site_tables.accounts(run),
         "skipped": tables.skipped(run),
         "warnings": _warnings(run),
+        "holdings": site_tables.holdings(run),
+        "tested": tables.tested(run),
         "environment": run.environment.facts(),
-        "score": score,
-        "plain": plain,
+        **{word.__name__: word for word in (score, plain, interval, difference, percent)},
     }
 
 
@@ -93,11 +101,26 @@ def _drawn(found: Sequence[Chart | None]) -> list[Chart]:
     return [chart for chart in found if chart is not None]
 
 
+def _told(run: Run) -> str:
+    """The run in one sentence."""
+    methods = " and ".join(method_title(method) for method in run.methods) or "a detector"
+    watching = {str(found["name"]) for found in run.hospitals if found.get("role") == "predict-only"}
+    trained = (
+        f"{amount(len(set(run.sites) - watching), 'site')} trained {methods} together for {amount(_done(run), 'round')}"
+    )
+    images = {(x.task, x.name) for details in run.details.values() for x in details.scores}
+    tested = f"the figures are of {amount(len(images), 'test image')} of the server's own" if images else ""
+    return f"{trained}; no image left its site" + (f", and {tested}." if tested else ".")
+
+
+def _done(run: Run) -> int:
+    done = run.rounds[-1].round if run.rounds else 0
+    return run.summary.rounds if run.summary and run.summary.rounds is not None else done
+
+
 def _facts(run: Run) -> list[tuple[str, str]]:
     """The header's figures."""
-    done = run.rounds[-1].round if run.rounds else 0
-    done = run.summary.rounds if run.summary and run.summary.rounds is not None else done
-    planned = run.planned_rounds
+    done, planned = _done(run), run.planned_rounds
     seconds = run.summary.seconds.total if run.summary else sum(line.seconds for line in run.rounds)
     total = run.summary.bytes if run.summary else None
     up = total.up if total else sum(line.bytes_up for line in run.rounds)
@@ -106,61 +129,62 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     return [
         ("rounds", f"{done} of {planned}" if planned and planned != done else str(done)),
         ("sites", str(len(run.sites))),
-        ("time", duration(seconds)),
+        ("time in rounds", duration(seconds)),
         ("to the sites", data_size(down)),
         ("to the server", data_size(up)),
         ("seed", "–" if seed is None else str(seed)),
+        ("warnings", str(len(_warnings(run)))),
     ]
 
 
-def _curves(run: Run) -> list[Chart]:
-    drawn = []
-    for method in run.methods:
+def _answers(run: Run) -> list[Answer]:
+    every = results(run)
+    return [Answer(result, forest(result, f"forest-{i}", span(every))) for i, result in enumerate(every)]
+
+
+def _curves(run: Run) -> list[list[Chart]]:
+    """A row of charts per method."""
+    rows = []
+    for i, method in enumerate(run.methods):
         title = method_title(method)
-        drawn += [charts.detection(run, method, title, f"detection-{_number(run, method)}")]
-        drawn += [charts.losses(run, method, title, f"losses-{_number(run, method)}")]
-    return _drawn(drawn)
+        found = (charts.headline(run, method, title, f"headline-{i}"),
+                 charts.detection(run, method, title, f"detection-{i}"),
+                 charts.losses(run, method, title, f"losses-{i}"))  # fmt: skip
+        rows.append(_drawn(found))
+    return [row for row in rows if row]
 
 
-def _number(run: Run, method: str) -> int:
-    """A number for a method: names come from folders and may hold anything, ids may not."""
-    return run.methods.index(method)
+def _panels(run: Run) -> list[Panel]:
+    """Names of panels are numbers: methods and tasks come from folders and files and may be called anything."""
+    panels = []
+    for i, (method, details) in enumerate(run.details.items()):
+        at = {found.task: found for found in operations(details)}
+        for j, task in enumerate(details.tasks):
+            drawn = _drawn(_panel(details, task, at.get(task), f"{i}-{j}"))
+            if drawn:
+                panels.append(Panel(method_title(method), plain(task), tuple(drawn), at.get(task)))
+    return panels
 
 
-def _detection(run: Run) -> list[Chart]:
-    drawn = []
-    for method, details in run.details.items():
-        title, number = method_title(method), _number(run, method)
-        drawn += [charts.roc(details.roc, title, f"roc-{number}")]
-        tasks = sorted({scored.task for scored in details.scores})
-        drawn += [charts.histogram(details, task, title, f"scores-{number}-{i}") for i, task in enumerate(tasks)]
-    return _drawn(drawn)
-
-
-def _pictures(run: Run, method: str) -> tuple[Picture, ...]:
-    folder = run.path / "evaluation" / method
-    items = run.details[method].gallery if method in run.details else ()
-    return tuple(Picture(x, *(_embedded(folder, path) for path in (x.image, x.mask, x.map))) for x in items)
-
-
-def _embedded(folder: Path, name: str | None) -> str | None:
-    """A PNG of the gallery as a data: address; None without it, and for a path that leaves the folder."""
-    if name is None:
-        return None
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        return None
-    content = path.read_bytes()
-    return "data:image/png;base64," + base64.b64encode(content).decode() if content.startswith(_PNG) else None
-
-
-def _signs(run: Run) -> list[SignList]:
+def _panel(details: Details, task: str, at: Operation | None, name: str) -> list[Chart | None]:
+    """In runs before tasks were kept with their curves, the curves' names begin with them where there are several."""
+    only = len(details.tasks) == 1
+    curves = {
+        key: x
+        for key, x in details.roc.items()
+        if x.task == task or (not x.task and (only or key.startswith(f"{task}, ")))
+    }
+    precise = {key: x for key, x in details.precision_recall.items() if x.task == task}
     return [
-        SignList(method_title(method), plain(task), plain(category), tuple(sorted(signs, key=lambda x: not x.kept)))
-        for method, details in run.details.items()
-        for task, categories in details.signs.items()
-        for category, signs in categories.items()
+        detection.roc(curves, at, f"roc-{name}"),
+        detection.precision_recall(precise, at, f"precision-recall-{name}"),
+        detection.histogram(details, task, at, f"scores-{name}"),
     ]
+
+
+def _taken(run: Run) -> list[Taken]:
+    found = [(method_title(method), one) for method, details in run.details.items() for one in confusions(details)]
+    return [Taken(f"matrix-{i}", title, one) for i, (title, one) in enumerate(found)]
 
 
 def _notes(run: Run) -> list[str]:

@@ -1,105 +1,26 @@
-"""What the files of a run directory hold, as types. Unknown keys are ignored, so an older report reads a newer run."""
+"""The JSON files of a run directory, as types: unknown keys are ignored, and what older runs lack has a default."""
 
-from typing import Annotated, Literal
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-Optional = float | None
-Curves = dict[str, Optional]
-Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else str(value))]
-
-
-class Record(BaseModel):
-    """Base of every record."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class RoundLine(Record):
-    """One finished round, as the server saw it. bytes_up: from the sites to the server."""
-
-    kind: Literal["round"]
-    round: int
-    seconds: float = 0.0
-    bytes_up: int = 0
-    bytes_down: int = 0
-    replies: int = 0
-    rejected: dict[str, str] = {}
-    attempt: int = 1
-
-
-class Training(Record):
-    """How one method trained at one site in one round; None where the site's privacy keeps it back."""
-
-    loss: Optional = None
-    examples: int | None = None
-
-
-class SiteLine(Record):
-    """One site in one round. epsilon: spent over all rounds so far, None without differential privacy."""
-
-    kind: Literal["site"]
-    round: int
-    site: str
-    status: str = "ok"
-    reason: Text = ""
-    methods: dict[str, Training] = {}
-    epsilon: Optional = None
-    delta: Optional = None
-    unit: str | None = None
-    claim: str | None = None
-    seconds: Optional = None
-
-
-class EvaluationLine(Record):
-    """The few-shot evaluation of one method after one round. image_auroc: by K ("4") or by protocol."""
-
-    kind: Literal["evaluation"]
-    round: int
-    method: str
-    image_auroc: Curves = {}
-    pixel_auroc: Optional = None
-    headline_name: str = "headline figure"
-    headline: Optional = None
-
-
-class WarningLine(Record):
-    """Something the run wants a reader to know."""
-
-    kind: Literal["warning"]
-    round: int | None = None
-    text: str
-
-
-class Skipped(Record):
-    """An image that could not be read and was left out."""
-
-    name: str
-    reason: str
-
-
-class SkippedLine(Record):
-    """The images left out, once known."""
-
-    kind: Literal["skipped"]
-    images: tuple[Skipped, ...]
-
-
-Line = Annotated[RoundLine | SiteLine | EvaluationLine | WarningLine | SkippedLine, Field(discriminator="kind")]
+from fed_fsad.evaluation.report.lines import Curves, Interval, Optional, Record, Skipped, Text
 
 
 class MethodSummary(Record):
     """The closing figures of one method. interval: 95 %, of the federated headline figure over the test images."""
 
-    image_auroc: Curves = {}
-    image_auroc_sd: Curves = {}
-    interval: tuple[float, float] | None = None
+    image_auroc: Curves = Field(default_factory=dict)
+    image_auroc_sd: Curves = Field(default_factory=dict)
+    interval: Interval = None
     headline_name: str = "headline figure"
     headline: Optional = None
+    average_precision: Optional = None
     pixel_auroc: Optional = None
     pixel_aupro: Optional = None
-    arms: Curves = {}
-    baselines: Curves = {}
+    extra: Curves = Field(default_factory=dict)
+    arms: Curves = Field(default_factory=dict)
+    baselines: Curves = Field(default_factory=dict)
     left_out: int = 0
     notes: tuple[str, ...] = ()
 
@@ -114,7 +35,7 @@ class SiteSummary(Record):
     delta: Optional = None
     unit: str | None = None
     claim: str | None = None
-    local: Curves = {}
+    local: Curves = Field(default_factory=dict)
 
 
 class Seconds(Record):
@@ -144,15 +65,36 @@ class Summary(Record):
     insecure_noise: bool = False
     skipped_images: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
-    methods: dict[str, MethodSummary] = {}
-    sites: dict[str, SiteSummary] = {}
+    methods: dict[str, MethodSummary] = Field(default_factory=dict)
+    sites: dict[str, SiteSummary] = Field(default_factory=dict)
 
 
 class Roc(Record):
-    """A receiver operating characteristic, both of one length."""
+    """A receiver operating characteristic, both of one length. task and label: empty in runs before they were kept."""
 
     fpr: tuple[float, ...]
     tpr: tuple[float, ...]
+    task: str = ""
+    label: str = ""
+
+
+class PrecisionRecall(Record):
+    """A precision-recall curve. prevalence: the share of positives, which is what guessing reaches."""
+
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+    prevalence: float
+    task: str
+    label: str
+
+
+class OperatingPoint(Record):
+    """A threshold that no test image chose: scores above it are called abnormal. specificity: what it promises."""
+
+    curve: str
+    threshold: float
+    specificity: float
+    normals: int
 
 
 class ImageScore(Record):
@@ -163,6 +105,15 @@ class ImageScore(Record):
     label: int
     categories: tuple[str, ...] = ()
     score: float
+    category_scores: dict[str, float] = Field(default_factory=dict)
+
+
+class Evidence(Record):
+    """Why an image got its score of a category: what each sign gave, loudest first."""
+
+    category: str
+    score: float
+    signs: tuple[tuple[str, float], ...]
 
 
 class GalleryItem(ImageScore):
@@ -172,6 +123,7 @@ class GalleryItem(ImageScore):
     mask: str | None = None
     map: str | None = None
     kind: Text = ""
+    evidence: tuple[Evidence, ...] = ()
 
 
 class Sign(Record):
@@ -183,30 +135,19 @@ class Sign(Record):
 
 
 class Details(Record):
-    """evaluation/METHOD/details.json. signs: by task, then by category."""
+    """evaluation/METHOD/details.json. operating: by task. signs: by task, then by category."""
 
-    roc: dict[str, Roc] = {}
+    roc: dict[str, Roc] = Field(default_factory=dict)
+    precision_recall: dict[str, PrecisionRecall] = Field(default_factory=dict)
+    operating: dict[str, OperatingPoint] = Field(default_factory=dict)
     scores: tuple[ImageScore, ...] = ()
     gallery: tuple[GalleryItem, ...] = ()
-    signs: dict[str, dict[str, tuple[Sign, ...]]] = {}
+    signs: dict[str, dict[str, tuple[Sign, ...]]] = Field(default_factory=dict)
 
-
-class LedgerLine(Record):
-    """A line of a site's privacy ledger: the header states delta and unit, a charge what it brought ε to."""
-
-    unit: str | None = None
-    delta: Optional = None
-    epsilon_after: Optional = None
-    secure: bool = True
-
-
-class Account(Record):
-    """What a ledger amounts to. secure: False when the noise of any charge was seeded."""
-
-    epsilon: Optional = None
-    delta: Optional = None
-    unit: str | None = None
-    secure: bool = True
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Every task that was scored, sorted."""
+        return tuple(sorted({scored.task for scored in self.scores}))
 
 
 class Environment(Record):
@@ -222,7 +163,7 @@ class Environment(Record):
         return _flat(self.model_dump())
 
 
-def _flat(value: object, prefix: str = "") -> dict[str, str]:
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
     """{"a": {"b": 1}} becomes {"a.b": "1"}."""
     if not isinstance(value, dict):
         return {prefix: str(value)}

@@ -12,6 +12,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from fed_fsad.evaluation.report.sheet import Sheet
+
 # Stand-ins that matplotlib can parse; each becomes the CSS variable of its name, so one SVG serves light and dark.
 INK, MUTED, GRID, BAD = "#010101", "#020202", "#030303", "#040404"
 SERIES = tuple(f"#0505{i:02x}" for i in range(8))
@@ -32,10 +34,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn figure. title: what it shows; svg: safe to put into a page as it is; keys: its legend."""
+    """A drawn figure. name: unique in the page; title: what it shows; svg: safe to put into a page as it is; sheet: the
+    numbers in it; keys: its legend.
+    """
 
+    name: str
     title: str
     svg: Markup
+    sheet: Sheet
     keys: tuple[Key, ...] = ()
     note: str = ""
 

@@ -3,9 +3,9 @@
 METHODS = {"d24fad": "D²4FAD", "sdmad": "SD-MAD"}
 ARMS = {
     "federated": "Federated",
-    "pooled": "Pooled, all images in one place",
-    "local": "Local only, mean of the sites",
-    "untrained": "Untrained",
+    "pooled": "All images in one place",
+    "local": "Each site on its own, mean",
+    "untrained": "Before training",
 }
 BASELINES = {
     "knn": "kNN on frozen patch features",
@@ -22,6 +22,13 @@ FIGURES = {
     "p3": "multi-label (P3)",
     "binary": "abnormal against normal",
     "held_out": "held-out category",
+}
+EXTRA = {
+    "map": "mean average precision (P3)",
+    "macro_f1": "macro F1 at s > 0 (P3)",
+    "micro_f1": "micro F1 at s > 0 (P3)",
+    "hamming": "Hamming loss at s > 0 (P3), lower is better",
+    "exact_match": "exact match at s > 0 (P3)",
 }
 GAP = "–"
 
@@ -42,13 +49,25 @@ def entry_title(key: str) -> str:
 
 
 def figure_title(key: str) -> str:
-    """A key of image_auroc: a number of shots, or a protocol."""
+    """A key of image_auroc or the label of a curve: a number of shots, a protocol, or a category."""
     return f"K = {key}" if key.isdigit() else FIGURES.get(key) or plain(key)
 
 
 def score(value: float | None) -> str:
     """A figure between 0 and 1, three decimals."""
     return GAP if value is None else f"{value:.3f}"
+
+
+def interval(ends: tuple[float, float] | None, signed: bool = False) -> str:
+    """The two ends of an interval."""
+    if ends is None:
+        return GAP
+    return " to ".join(difference(end) if signed else score(end) for end in ends)
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage."""
+    return GAP if value is None else f"{100 * value:.1f}\u00a0%"
 
 
 def difference(value: float) -> str:

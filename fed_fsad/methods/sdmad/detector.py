@@ -14,7 +14,14 @@ from fed_fsad.methods.sdmad.backbone import Backbone, load_backbone
 from fed_fsad.methods.sdmad.baselines import category_scores, linear_probe
 from fed_fsad.methods.sdmad.loss import sign_loss
 from fed_fsad.methods.sdmad.network import SignNetwork
-from fed_fsad.methods.sdmad.selection import kept_signs, mean_scores, reliability, sample_scores, sign_means
+from fed_fsad.methods.sdmad.selection import (
+    kept_signs,
+    mean_scores,
+    reliability,
+    sample_scores,
+    sign_means,
+    sign_shares,
+)
 from fed_fsad.methods.sdmad.settings import Settings
 from fed_fsad.methods.sdmad.vocabulary import SignTable, Vocabulary, build_vocabulary, name_texts
 
@@ -117,6 +124,23 @@ class SdMad(Method):
             ]
             for row, name in enumerate(("normal", *signs.names))
         }
+
+    @torch.no_grad()
+    def sign_evidence(self, features: Features, bank: SupportBank) -> list[dict[str, dict[str, float]]]:
+        """Per image and category: the signs that counted, loudest first, and by how much each was above normal's; their
+        mean is the category's score.
+        """
+        signs = self._vocabulary.task(bank.task)
+        _, kept = self._selection(bank, signs)
+        shares = sign_shares(self._sign_logits(features, signs), kept, "sample" in self._settings.selection)
+        found = []
+        for image in shares:
+            spoken = [
+                {signs.signs[i]: float(row[i]) for i in row.argsort(descending=True, stable=True) if not row[i].isnan()}
+                for row in image
+            ]
+            found.append(dict(zip(signs.names, spoken, strict=True)))
+        return found
 
     def baselines(self, features: Features, support: Rows, task: str) -> dict[str, Scores]:
         """The frozen model alone: zero-shot with signs, zero-shot with class names, a linear probe on the supports."""

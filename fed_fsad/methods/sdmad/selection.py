@@ -61,3 +61,18 @@ def sample_scores(z: Tensor, kept: Tensor) -> Tensor:
         count = math.ceil(own.shape[1] / 2)
         columns.append(own.topk(count, dim=1).values.mean(dim=1) - normal[:, :count].mean(dim=1))
     return torch.stack(columns, dim=1)
+
+
+def sign_shares(z: Tensor, kept: Tensor, sample: bool) -> Tensor:
+    """What each sign gave to s_m, [B, M, S]: its logit less the mean of the normal signs it was held against; NaN where
+    it did not count. The mean over the rest is s_m of `sample_scores` (with `sample`) or of `mean_scores`.
+    """
+    shares = torch.full((len(z), len(kept) - 1, z.shape[1]), math.nan)
+    for m, row in enumerate(kept[1:]):
+        own = row.nonzero().squeeze(1)
+        count = math.ceil(len(own) / 2) if sample else len(own)
+        top = own[z[:, own].topk(count, dim=1).indices]
+        normal = z[:, kept[0]]
+        held = normal.topk(min(count, normal.shape[1]), dim=1).values if sample else normal
+        shares[:, m].scatter_(1, top, z.gather(1, top) - held.mean(dim=1, keepdim=True))
+    return shares

@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -150,6 +151,22 @@ def test_modes_of_selection_on_the_same_bank(method: Make, rows: MakeRows) -> No
     assert kept["sample"] == kept["none"]
     assert kept["support+sample"] == kept["support"]
     assert len({str(value) for value in scores.values()}) == 4
+
+
+@pytest.mark.parametrize("selection", ["none", "support", "sample", "support+sample"])
+def test_the_evidence_is_the_score(method: Make, rows: MakeRows, selection: str) -> None:
+    made = method(selection=selection)
+    images = rows(made, BRAIN)
+    bank = made.fit_support(images, "brain")
+    scores = made.score(images.features, bank)
+    assert scores.categories is not None
+    kept = {name: {sign for sign, _, used in signs if used} for name, signs in made.selected_signs(bank).items()}
+    for row, spoken in zip(scores.categories, made.sign_evidence(images.features, bank), strict=True):
+        assert tuple(spoken) == scores.names
+        for score, (name, signs) in zip(row, spoken.items(), strict=True):
+            assert np.mean(list(signs.values())) == pytest.approx(float(score), abs=1e-5)
+            assert list(signs.values()) == sorted(signs.values(), reverse=True)
+            assert set(signs) <= kept[name]
 
 
 def test_none_is_the_plain_mean_of_all_signs(method: Make, rows: MakeRows) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from fed_fsad.methods.sdmad.selection import kept_signs, mean_scores, reliability, sample_scores
+from fed_fsad.methods.sdmad.selection import kept_signs, mean_scores, reliability, sample_scores, sign_shares
 from tests.reference.sdmad import auroc, kept, sample_score
 
 MEMBER = torch.tensor([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 1, 1]]).bool()
@@ -70,3 +70,18 @@ def test_sample_scores_average_the_signs_that_fire_most() -> None:
 def test_mean_scores_by_hand() -> None:
     z = torch.tensor([[1.0, 3.0, 6.0, 0.0, 3.0, 5.0]])
     assert mean_scores(z, MEMBER).tolist() == [[3.0 - 2.0, 4.0 - 2.0]]
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_the_shares_of_the_signs_average_to_the_score(sample: bool) -> None:
+    z = draw(5, seed=3)
+    shares = sign_shares(z, MEMBER, sample)
+    found = sample_scores(z, MEMBER) if sample else mean_scores(z, MEMBER)
+    assert torch.allclose(shares.nanmean(dim=2), found, atol=1e-6)
+    assert shares[:, ~MEMBER[1:]].isnan().all()
+    counted = (~shares.isnan()).sum(dim=2)
+    assert (counted == torch.tensor([sample_count(row, sample) for row in MEMBER[1:]])).all()
+
+
+def sample_count(row: torch.Tensor, sample: bool) -> int:
+    return math.ceil(int(row.sum()) / 2) if sample else int(row.sum())
