@@ -6,10 +6,12 @@ from collections.abc import Callable
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.site import open_site, site_name
+from clients.evaluate import evaluate_round
+from clients.journal import recorded
+from clients.site import open_site, site_name, site_role
 from clients.train import Observer, train_round
 from fed_fsad import __version__
-from fed_fsad.errors import BudgetSpent, ConfigError, DataError, PolicyRefusal
+from fed_fsad.errors import BudgetSpent, ConfigError, DataError, Diverged, LedgerDamaged, PolicyRefusal
 from fed_fsad.messages import Instruction, MalformedMessage, Reply
 
 log = logging.getLogger("fed_fsad.site")
@@ -22,16 +24,39 @@ def build_app(observer: Observer) -> ClientApp:
     @app.query()
     def query(message: Message, context: Context) -> Message:
         """Who this is; no image is opened, so that the answer comes at once however many there are."""
-        return Message(_safely(context, lambda: Reply(site_name(context), __version__)), reply_to=message)
+
+        def told() -> Reply:
+            return Reply(site_name(context), __version__, role=site_role(context))
+
+        return Message(_safely(context, told), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        def answer() -> Reply:
-            return train_round(open_site(context), Instruction.unpack(message.content), observer)
+        return Message(answer_round(context, message.content, observer), reply_to=message)
 
-        return Message(_safely(context, answer), reply_to=message)
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        return Message(answer_evaluation(context, message.content), reply_to=message)
 
     return app
+
+
+def answer_round(context: Context, content: RecordDict, observer: Observer) -> RecordDict:
+    """What leaves when the server asks for a round; a real site keeps the story of it."""
+
+    def trained() -> Reply:
+        return train_round(open_site(context), Instruction.unpack(content), observer)
+
+    return recorded(context, content, lambda: _safely(context, trained))
+
+
+def answer_evaluation(context: Context, content: RecordDict) -> RecordDict:
+    """What leaves when the server asks for figures only."""
+
+    def scored() -> Reply:
+        return evaluate_round(open_site(context), Instruction.unpack(content))
+
+    return recorded(context, content, lambda: _safely(context, scored))
 
 
 def _safely(context: Context, work: Callable[[], Reply]) -> RecordDict:
@@ -53,6 +78,12 @@ def _safely(context: Context, work: Callable[[], Reply]) -> RecordDict:
     except PolicyRefusal as error:
         log.warning("%s refused: %s", name, error)
         return failed("refused", f"its policy refuses ({error.code.replace('_', ' ')})")
+    except LedgerDamaged as error:
+        log.error("%s: %s", name, error)
+        return failed("error", "its privacy ledger is damaged, so nothing was trained; the site's own log says where")
+    except Diverged as error:
+        log.error("%s: %s", name, error)
+        return failed("error", "its training diverged: the loss is no finite number; lower the learning rate")
     except (DataError, ConfigError) as error:
         log.error("%s: %s", name, error)
         what = "images" if isinstance(error, DataError) else "settings"

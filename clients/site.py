@@ -1,52 +1,56 @@
-"""A hospital's own side: which images, which policy, where its state lies. None of it ever leaves."""
+"""A hospital's own side: which images, which policy, where its state lies. None of it ever leaves.
+
+What must survive a restart lies in the state folder: the privacy ledger, and the last released update of every run.
+Nothing else has to: optimisers start anew in every round, every random stream is derived from (seed, site, round), and
+all trained tensors come from the server, so a site that was killed answers the next round as if it never had been.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
 from flwr.app import Context
-from pydantic import Field, ValidationError
 
+from clients.settings import SiteSettings, load_settings
 from fed_fsad.config import Config, Hospital, parse_config, resolved_yaml
-from fed_fsad.config.schema import Name
-from fed_fsad.data.build import hospital_samples, site_samples
+from fed_fsad.data.build import hospital_samples, hospital_test_samples, site_samples
 from fed_fsad.data.samples import Sample
-from fed_fsad.data.settings import FolderData, Settings
+from fed_fsad.data.scan import scan
+from fed_fsad.data.settings import FolderData, PhantomData, PhantomRehearsal, Role
 from fed_fsad.errors import ConfigError
-from fed_fsad.explain import explain
 from fed_fsad.privacy.policy import Policy, load_policy
 from fed_fsad.rundir import RunDir, from_root
 
 
-class SiteSettings(Settings):
-    """site.yaml of a real hospital; every path in it that is not absolute is relative to it."""
-
-    name: str = Field(pattern=Name)
-    data: FolderData
-    policy: Path = Field(description="policy.yaml")
-    state: Path = Field(description="folder for the ledger and the updates that were released under it")
-
-
 @dataclass(frozen=True)
 class Site:
-    """An opened site: its name, its images, its policy, and the folder its state lives in.
+    """An opened site: its name, its role, its images, its policy, and the folder its state lives in.
 
     simulated: a hospital of a simulation, which protects nobody and may therefore draw its noise from a seed.
+    test: images it never trains on, for its own evaluation; empty where it has none or releases no figures.
     """
 
     name: str
+    role: Role
     samples: tuple[Sample, ...]
     policy: Policy
     state: Path
     simulated: bool
+    test: tuple[Sample, ...] = ()
 
 
 def site_name(context: Context) -> str:
     """Who this node is, without opening its images."""
     if "site-config" in context.node_config:
-        return _settings(Path(str(context.node_config["site-config"]))).name
+        return load_settings(Path(str(context.node_config["site-config"]))).name
     return _hospital(_simulated(context)[0], context).name
+
+
+def site_role(context: Context) -> Role:
+    """What this node takes part in, without opening its images."""
+    if "site-config" in context.node_config:
+        return load_settings(Path(str(context.node_config["site-config"]))).role
+    return _hospital(_simulated(context)[0], context).role
 
 
 def open_site(context: Context) -> Site:
@@ -55,36 +59,46 @@ def open_site(context: Context) -> Site:
     Raises ConfigError and DataError with one sentence each.
     """
     if "site-config" in context.node_config:
-        return _real_site(Path(str(context.node_config["site-config"])).resolve())
+        return real_site(load_settings(Path(str(context.node_config["site-config"]))))
     config, run = _simulated(context)
     hospital = _hospital(config, context)
     samples = _samples(resolved_yaml(config), hospital.name)
-    return Site(hospital.name, samples, hospital.policy, RunDir(run).site(hospital.name), simulated=True)
+    test: list[Sample] = []
+    if hospital.policy.release_metrics:
+        test = hospital_test_samples(config.data, config.holdings, hospital.name, config.seed)
+    state = RunDir(run).site(hospital.name)
+    return Site(hospital.name, hospital.role, samples, hospital.policy, state, simulated=True, test=tuple(test))
 
 
-def _real_site(path: Path) -> Site:
+def real_site(settings: SiteSettings) -> Site:
     """Its policy is read anew every time, so that a hospital that tightens it is obeyed from the next round on."""
-    settings = _settings(path)
-    policy = load_policy(path.parent / settings.policy)
-    data = settings.data.model_copy(update={"root": path.parent / settings.data.root.expanduser()})
-    return Site(settings.name, _real_samples(data), policy, path.parent / settings.state, simulated=False)
+    policy = load_policy(settings.policy)
+    samples, test = own_samples(settings), own_test_samples(settings) if policy.release_metrics else ()
+    return Site(settings.name, settings.role, samples, policy, settings.state, simulated=False, test=test)
+
+
+def own_samples(settings: SiteSettings) -> tuple[Sample, ...]:
+    """The train images of a real site, or the phantoms it rehearses with. Raises DataError and ConfigError."""
+    return _own_samples(settings.name, settings.data)
+
+
+def own_test_samples(settings: SiteSettings) -> tuple[Sample, ...]:
+    """The test images of a real site, which it never trains on. Raises DataError and ConfigError."""
+    data = settings.data
+    if isinstance(data, FolderData):
+        return scan(data).test
+    return tuple(hospital_test_samples(_drawing(data), {settings.name: data}, settings.name, data.seed))
 
 
 @lru_cache(maxsize=4)
-def _real_samples(data: FolderData) -> tuple[Sample, ...]:
-    return tuple(site_samples(data))
+def _own_samples(name: str, data: FolderData | PhantomRehearsal) -> tuple[Sample, ...]:
+    if isinstance(data, FolderData):
+        return tuple(site_samples(data))
+    return tuple(hospital_samples(_drawing(data), {name: data}, name, data.seed, frozenset(data.withheld), None))
 
 
-def _settings(path: Path) -> SiteSettings:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return SiteSettings.model_validate(raw)
-    except OSError as error:
-        raise ConfigError(f"{path}: site.yaml cannot be read ({error.strerror}); check site-config") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())}); mend that line") from error
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error, SiteSettings)}") from error
+def _drawing(data: PhantomRehearsal) -> PhantomData:
+    return PhantomData(kind="phantoms", pose_jitter=data.pose_jitter, lesion_contrast=data.lesion_contrast)
 
 
 def _hospital(config: Config, context: Context) -> Hospital:

@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
+from clients.evaluate import own_figures
+from clients.received import load_received, without
 from clients.site import Site
 from fed_fsad import __version__
 from fed_fsad.data.episodes import eligible
 from fed_fsad.errors import PolicyRefusal
-from fed_fsad.messages import Instruction, MalformedMessage, Reply
+from fed_fsad.messages import Instruction, Reply
 from fed_fsad.methods.method import Method, part_of
 from fed_fsad.methods.training import OnStep, moving, train
 from fed_fsad.privacy.admission import admit_request, claim
@@ -48,7 +50,10 @@ def train_round(site: Site, instruction: Instruction, observer: Observer) -> Rep
     started = time.perf_counter()
     if site.policy.privacy != "off" and instruction.insecure_noise_seed is not None and not site.simulated:
         raise PolicyRefusal("insecure_noise", "the server asks for noise that it could subtract: drop its noise seed")
+    if site.role == "predict-only":
+        raise PolicyRefusal("predict_only", "this site only evaluates: list it as predict-only on the server")
     plan = _plan(site, instruction)
+    evaluation = own_figures(site, instruction)
     answer = _Answer()
     if site.policy.privacy == "off":
         for method, parts in plan:
@@ -70,6 +75,11 @@ def train_round(site: Site, instruction: Instruction, observer: Observer) -> Rep
         metrics=answer.metrics,
         examples=answer.examples,
         seconds=time.perf_counter() - started,
+        run=instruction.run,
+        round=instruction.round,
+        attempt=instruction.attempt,
+        role=site.role,
+        evaluation=evaluation,
         **answer.privacy,
     )
 
@@ -81,12 +91,13 @@ def _plan(site: Site, instruction: Instruction) -> list[tuple[Method, tuple[str,
     for name, settings in sorted(instruction.settings.items()):
         method = resident(name, settings, instruction.seed)
         parts = tuple(dict.fromkeys(part_of(tensor) for tensor in method.trainable()))
-        if len(eligible(site.samples, method.episode)) <= method.episode.supports:
+        samples = without(site.samples, settings.withheld)
+        if len(eligible(samples, method.episode)) <= method.episode.supports:
             continue
         try:
             allowed = admit_request(site.policy, name, parts, instruction.cohort)
             if site.policy.privacy == "example":
-                private_records(method, allowed, site.samples, site.policy)
+                private_records(method, allowed, samples, site.policy)
         except PolicyRefusal as refusal:
             refusals.append(refusal)
             continue
@@ -100,8 +111,9 @@ def _train_plainly(
     site: Site, instruction: Instruction, method: Method, parts: tuple[str, ...], answer: _Answer, observer: Observer
 ) -> None:
     name, settings = method.name, instruction.settings[method.name]
-    _load(method, instruction)
-    samples = [site.samples[i] for i in eligible(site.samples, method.episode)]
+    load_received(method, instruction)
+    own = without(site.samples, settings.withheld)
+    samples = [own[i] for i in eligible(own, method.episode)]
     rows = rows_of(method, _report(observer, site, name, "features"))(samples)
     done = train(
         method,
@@ -127,7 +139,7 @@ def _train_privately(
     observer: Observer,
 ) -> None:
     name, settings = method.name, instruction.settings[method.name]
-    _load(method, instruction)
+    load_received(method, instruction)
     asked = {"settings": settings.model_dump(mode="json"), "parts": list(parts), "rounds": instruction.rounds}
     request = Request(
         run=instruction.run, round=instruction.round, method=name, key=request_key(instruction.tensors[name], asked)
@@ -138,7 +150,7 @@ def _train_privately(
         method,
         settings,
         rows_of(method, _report(observer, site, name, "features")),
-        site.samples,
+        without(site.samples, settings.withheld),
         parts=parts,
         books=books,
         request=request,
@@ -146,14 +158,6 @@ def _train_privately(
         noise=SecureNoise() if seed is None else InsecureSeededNoise(derive(seed, *stream)),
         on_step=_report(observer, site, name, "private steps"),
     )
-
-
-def _load(method: Method, instruction: Instruction) -> None:
-    """The server's tensors, all of them and as they are: none left from another run, none stretched to fit."""
-    sent, own = instruction.tensors.get(method.name, {}), method.trainable()
-    if {name: value.shape for name, value in sent.items()} != {name: value.shape for name, value in own.items()}:
-        raise MalformedMessage(f"the tensors sent for {method.name} are not those that this version trains")
-    method.load(sent)
 
 
 @contextmanager

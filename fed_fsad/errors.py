@@ -17,6 +17,14 @@ class DataError(UserError):
     """Images, masks, labels or manifests are missing, unreadable or contradict each other."""
 
 
+class LedgerDamaged(DataError):
+    """A hospital's privacy account is not what was written, so nothing may be trained under it."""
+
+
+class Diverged(DataError):
+    """Training left the numbers: its loss is NaN or infinite."""
+
+
 class CheckpointError(UserError):
     """A checkpoint is corrupt, foreign, or of another config."""
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fed_fsad.data.episodes import sample_episode
 from fed_fsad.data.features import Rows
-from fed_fsad.errors import DataError
+from fed_fsad.errors import Diverged
 from fed_fsad.methods.method import Method, TrainingSettings, part_of
 from fed_fsad.seeds import numpy_stream
 
@@ -48,7 +48,8 @@ def train(
     """Train `parts` of a method in place on a site's frozen features.
 
     stream: (seed, site, round), which names the episodes' random stream. steps: at least 1; settings.local_steps
-    unless given. Raises DataError when the loss stops being a number.
+    unless given. Raises Diverged when the loss stops being a number, DataError when an
+    episode cannot be drawn.
     """
     seed, site, round_ = stream
     rng = numpy_stream(seed, "episodes", method.name, site, round_)
@@ -59,7 +60,7 @@ def train(
         episode = sample_episode(rows, method.episode, rng)
         loss = method.losses(episode).mean()
         if not math.isfinite(value := float(loss.detach())):
-            raise DataError(f"{method.name}: the training loss is {value}; lower methods.{method.name}.lr")
+            raise Diverged(f"{method.name}: the training loss is {value}; lower methods.{method.name}.lr")
         gradients = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
         for tensor, gradient in zip(tensors.values(), gradients, strict=True):
             tensor.grad = gradient

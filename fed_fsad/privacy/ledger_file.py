@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fed_fsad.durable import append, sync_folder
-from fed_fsad.errors import DataError, PolicyRefusal
+from fed_fsad.errors import LedgerDamaged, PolicyRefusal
 from fed_fsad.privacy.lines import Line, dump, parse
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ class LedgerFile:
     """An open, locked file of ledger lines. lines: what it held when it was opened."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create the file. Raises PolicyRefusal when it is in use or unwritable, DataError when damaged."""
+        """Open or create the file. Raises PolicyRefusal when it is in use or unwritable, LedgerDamaged."""
         self.path = path
         with ExitStack() as undo:
             try:
@@ -49,9 +49,9 @@ class LedgerFile:
         self._file.close()
 
 
-def damaged(path: Path, line: int) -> DataError:
+def damaged(path: Path, line: int) -> LedgerDamaged:
     """The error for a line that cannot be what was written."""
-    return DataError(f"line {line} of the ledger {path} is damaged, so nothing is trained: restore it from a backup")
+    return LedgerDamaged(f"line {line} of the ledger {path} is damaged: restore it from a backup, or it trains no more")
 
 
 def _read(file: BinaryIO, path: Path) -> list[Line]:

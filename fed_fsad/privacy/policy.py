@@ -31,6 +31,9 @@ class Policy(BaseModel):
     smallest_cohort: int = Field(1, ge=1, description="sites a round must have for this one to join")
     smallest_records: int = Field(1, ge=1, description="privacy records below which nothing is trained")
     largest_rho: float = Field(3.0, gt=0, description="noise against signal above which nothing is trained")
+    release_metrics: bool = Field(
+        False, description="figures of the site's own few-shot evaluation may leave; no guarantee covers them"
+    )
 
     @field_validator("privacy", mode="before")
     @classmethod
@@ -41,6 +44,8 @@ class Policy(BaseModel):
     def _budget_is_stated(self) -> "Policy":
         if self.privacy == "example" and "epsilon" not in self.model_fields_set:
             raise ValueError("privacy: example needs a budget; state epsilon, for instance epsilon: 8")
+        if self.privacy == "example" and self.release_metrics:
+            raise ValueError("release_metrics: true is not covered by privacy: example; set one of them off")
         return self
 
     def allowed_parts(self, method: str, parts: Sequence[str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def partition_records(samples: Sequence[Sample], spec: EpisodeSpec, seed: int, u
     still holds, of the task he has most images of. What fits nowhere is left out. An image that occurs twice counts
     once. The order of `samples` does not matter. Raises PolicyRefusal when the unit is the patient and one is unknown.
     """
-    if unit == "patient" and any(sample.patient is None for sample in samples):
+    if unit == "patient" and not all(sample.patient_known for sample in samples):
         raise PolicyRefusal(
             "patients_unknown",
             "the policy protects patients but some images have no patient id: add a patient column to the manifest, "

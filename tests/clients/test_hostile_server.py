@@ -34,7 +34,7 @@ def test_a_real_site_under_dp_never_draws_its_noise_from_the_servers_seed(tmp_pa
     context = real_site(tmp_path / "site", PRIVATE)
     reply = ask(context, instruction(config, insecure_noise_seed=7))
     assert (reply.status, reply.reason, reply.tensors) == ("refused", "its policy refuses (insecure noise)", {})
-    assert not (tmp_path / "site" / "state").exists()
+    assert not (tmp_path / "site" / "state" / "ledger.jsonl").exists()
     honest = ask(context, instruction(config, insecure_noise_seed=None))
     assert (honest.status, honest.unit) == ("ok", "image")
     assert '"secure":true' in (tmp_path / "site" / "state" / "ledger.jsonl").read_text()
