@@ -1,43 +1,49 @@
 """The wire contract: what travels between server and site, by name and shape. Nothing else ever does."""
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeGuard, get_args
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch import Tensor
 
 from fed_fsad import methods
-from fed_fsad.config.schema import Name
+from fed_fsad.data.settings import Name, Role
 from fed_fsad.errors import UserError
+from fed_fsad.evaluation.settings import EvaluationSettings
+from fed_fsad.fields import LONGEST_TEXT, MalformedMessage, account, config_of, count, is_finite, number, text
 from fed_fsad.methods.method import TrainingSettings, part_of
-from fed_fsad.privacy.records import Unit
+
+__all__ = [
+    "LONGEST_TEXT",
+    "Instruction",
+    "MalformedMessage",
+    "Reply",
+    "Tensors",
+    "arrays_of",
+    "tensors_of",
+    "wire_bytes",
+]
 
 Tensors = Mapping[str, Tensor]
 """Trainable tensors of one method by "part/parameter"."""
 
 STATUSES = ("ok", "refused", "budget_spent", "error")
 
-LONGEST_TEXT = 1000
 LONGEST_NAME = 200
 MOST_FIGURES = 32
-"""What a reply may hold of text and figures: all of it lands in the server's log, its report and on its screen."""
-
-
-class MalformedMessage(ValueError):
-    """A message that does not keep the contract; the text names the first thing wrong with it."""
+"""What a reply may hold of names and figures: all of it lands in the server's log, its report and on its screen."""
 
 
 @dataclass(frozen=True)
 class Instruction:
     """What the server asks of a site in one round.
 
-    run: identifies the run across restarts. round: 1-based. rounds: planned in all. cohort: sites asked in this round.
-    settings, tensors: by method. insecure_noise_seed: tests only.
+    run: identifies the run across restarts. round: 1-based. rounds: planned in all. attempt: which try at the round.
+    cohort: sites asked to train in this round. settings, tensors: by method. evaluation: shots and draws of the site's
+    own evaluation of these tensors; None = not asked. insecure_noise_seed: tests only.
     """
 
     run: str
@@ -49,6 +55,8 @@ class Instruction:
     settings: Mapping[str, TrainingSettings]
     tensors: Mapping[str, Tensors]
     insecure_noise_seed: int | None = None
+    attempt: int = 1
+    evaluation: EvaluationSettings | None = None
 
     def pack(self) -> RecordDict:
         """As Flower records: one ArrayRecord per method and part, one ConfigRecord for the rest."""
@@ -56,6 +64,7 @@ class Instruction:
             "run": self.run,
             "round": self.round,
             "rounds": self.rounds,
+            "attempt": self.attempt,
             "seed": self.seed,
             "threads": self.threads,
             "cohort": self.cohort,
@@ -63,27 +72,34 @@ class Instruction:
         }
         if self.insecure_noise_seed is not None:
             config["insecure-noise-seed"] = self.insecure_noise_seed
+        if self.evaluation is not None:
+            config["evaluation"] = self.evaluation.model_dump_json()
         return RecordDict({"instruction": ConfigRecord(dict(config)), **_pack_tensors(self.tensors)})
 
     @classmethod
     def unpack(cls, content: RecordDict) -> "Instruction":
         """Back from records. Raises MalformedMessage, also for settings and numbers that make no sense."""
-        config = _config(content, "instruction")
+        config = config_of(content, "instruction")
         try:
             blocks = json.loads(str(config["settings"]))
             settings = {name: methods.settings_type(name).model_validate(block) for name, block in blocks.items()}
-            numbers = {key: int(str(config[key])) for key in ("round", "rounds", "seed", "threads", "cohort")}
+            keys = ("round", "rounds", "attempt", "seed", "threads", "cohort")
+            numbers = {key: int(str(config[key])) for key in keys}
+            asked = config.get("evaluation")
+            evaluation = None if asked is None else EvaluationSettings.model_validate_json(str(asked))
             run = str(config["run"])
         except (KeyError, ValueError, AttributeError, UserError) as error:
             raise MalformedMessage(f"the instruction is incomplete ({type(error).__name__})") from error
-        if not (1 <= numbers["round"] <= numbers["rounds"] and numbers["threads"] >= 1 and numbers["cohort"] >= 1):
-            raise MalformedMessage("the instruction's round, rounds, threads or cohort is out of range")
+        counted = [numbers[key] for key in ("rounds", "attempt", "threads", "cohort")]
+        if not 1 <= numbers["round"] <= numbers["rounds"] or min(counted) < 1:
+            raise MalformedMessage("the instruction's round, rounds, attempt, threads or cohort is out of range")
         noise_seed = config.get("insecure-noise-seed")
         return cls(
             run=run,
             settings=settings,
             tensors=_unpack_tensors(content),
             insecure_noise_seed=noise_seed if isinstance(noise_seed, int) else None,
+            evaluation=evaluation,
             **numbers,
         )
 
@@ -95,7 +111,9 @@ class Reply:
     status: one of STATUSES; any but "ok" carries no tensors. reason: a sentence free of paths and data.
     tensors: only the parts the site trained. examples: images behind each method's update, absent under DP.
     metrics: finite figures the site's policy allows out, per method. seconds: of training. epsilon, delta, unit: what
-    the site's ledger has spent so far; all three under DP, none without.
+    the site's ledger has spent so far; all three under DP, none without. run, round, attempt: of the instruction that
+    is answered. role: what the site takes part in. evaluation: figures of the site's own evaluation of the tensors it
+    was sent, per method, only where its policy releases them.
     """
 
     site: str
@@ -110,6 +128,11 @@ class Reply:
     delta: float | None = None
     unit: str | None = None
     claim: str | None = None
+    run: str = ""
+    round: int = 0
+    attempt: int = 0
+    role: Role = "train"
+    evaluation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def pack(self) -> RecordDict:
         """As Flower records: tensors per method and part, one MetricRecord per method, one ConfigRecord."""
@@ -119,6 +142,10 @@ class Reply:
             "status": self.status,
             "reason": self.reason,
             "seconds": self.seconds,
+            "run": self.run,
+            "round": self.round,
+            "attempt": self.attempt,
+            "role": self.role,
         }
         privacy = {"epsilon": self.epsilon, "delta": self.delta, "unit": self.unit, "claim": self.claim}
         config.update({key: value for key, value in privacy.items() if value is not None})
@@ -128,6 +155,8 @@ class Reply:
             if name in self.examples:
                 figures["num-examples"] = self.examples[name]
             records[f"metrics.{name}"] = MetricRecord(dict(figures))
+        for name, own in self.evaluation.items():
+            records[f"evaluation.{name}"] = MetricRecord(dict(own))
         return RecordDict({**records, **_pack_tensors(self.tensors)})
 
     @classmethod
@@ -137,26 +166,32 @@ class Reply:
         A site is not trusted: text comes back printable and short, names keep to their pattern, figures that are not
         finite are left out, and a privacy account is whole or the reply is refused.
         """
-        config = _config(content, "reply")
+        config = config_of(content, "reply")
         site = config.get("site")
         if config.get("status") not in STATUSES or not isinstance(site, str) or not re.fullmatch(Name, site):
             raise MalformedMessage("the reply names no site or an unknown status")
+        role: Role = "predict-only" if config.get("role") == "predict-only" else "train"
         metrics, examples = _unpack_metrics(content)
-        epsilon, delta, unit = _account(config)
-        claim = _text(config, "claim")
+        epsilon, delta, unit = account(config)
+        claim = text(config, "claim")
         return cls(
             site=site,
-            version=_text(config, "version"),
+            version=text(config, "version"),
             status=str(config["status"]),
-            reason=_text(config, "reason"),
+            reason=text(config, "reason"),
             tensors=_unpack_tensors(content),
             metrics=metrics,
             examples=examples,
-            seconds=_number(config, "seconds") or 0.0,
+            seconds=number(config, "seconds") or 0.0,
             epsilon=epsilon,
             delta=delta,
             unit=unit,
             claim=claim or None,
+            run=text(config, "run"),
+            round=count(config, "round"),
+            attempt=count(config, "attempt"),
+            role=role,
+            evaluation={name: figures for name, (figures, _) in _figures(content, "evaluation.").items()},
         )
 
 
@@ -207,56 +242,24 @@ def _unpack_tensors(content: RecordDict) -> dict[str, dict[str, Tensor]]:
 def _unpack_metrics(content: RecordDict) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
     metrics: dict[str, dict[str, float]] = {}
     examples: dict[str, int] = {}
-    for key, record in content.metric_records.items():
-        method = key.removeprefix("metrics.")
-        figures = dict(record)
-        count = figures.pop("num-examples", None)
-        if len(figures) > MOST_FIGURES or not all(re.fullmatch(Name, name) for name in (method, *figures)):
-            raise MalformedMessage(f"a method's figures are more than {MOST_FIGURES} or have unfit names")
-        if isinstance(count, int):
-            examples[method] = count
-        elif count is not None:
+    for method, (figures, images) in _figures(content, "metrics.").items():
+        if isinstance(images, int):
+            examples[method] = images
+        elif images is not None:
             raise MalformedMessage(f"the number of images of {method} is no whole number")
-        metrics[method] = {name: float(value) for name, value in figures.items() if _is_finite(value)}
+        metrics[method] = figures
     return metrics, examples
 
 
-def _config(content: RecordDict, key: str) -> ConfigRecord:
-    record = content.config_records.get(key)
-    if record is None:
-        raise MalformedMessage(f"the message has no {key!r} record")
-    return record
-
-
-def _account(config: ConfigRecord) -> tuple[float | None, float | None, str | None]:
-    """ε, δ and the unit they protect: all or none, and within their ranges."""
-    epsilon, delta, unit = _number(config, "epsilon"), _number(config, "delta"), config.get("unit")
-    if epsilon is None and delta is None and unit is None:
-        return None, None, None
-    if epsilon is None or epsilon < 0 or delta is None or not 0 < delta < 1 or unit not in get_args(Unit):
-        raise MalformedMessage("the reply's epsilon, delta and unit are no privacy account")
-    return epsilon, delta, str(unit)
-
-
-def _number(config: ConfigRecord, key: str) -> float | None:
-    value = config.get(key)
-    if value is None:
-        return None
-    if not _is_finite(value):
-        raise MalformedMessage(f"{key} of the reply is no finite number")
-    return float(value)
-
-
-def _is_finite(value: object) -> TypeGuard[int | float]:
-    if isinstance(value, int):
-        return not isinstance(value, bool) and abs(value) < 2**63
-    return isinstance(value, float) and math.isfinite(value)
-
-
-def _text(config: ConfigRecord, key: str) -> str:
-    """A text as one printable line, so that it cannot steer a terminal or swamp a log; "" when there is none."""
-    value = config.get(key, "")
-    if not isinstance(value, str):
-        raise MalformedMessage(f"{key} of the reply is no text")
-    printable = "".join(letter if letter.isprintable() else " " for letter in value[: 4 * LONGEST_TEXT])
-    return " ".join(printable.split())[:LONGEST_TEXT]
+def _figures(content: RecordDict, prefix: str) -> dict[str, tuple[dict[str, float], object]]:
+    """By method: the finite figures of the records called `prefix` + method, and num-examples as it came."""
+    found: dict[str, tuple[dict[str, float], object]] = {}
+    for key, record in content.metric_records.items():
+        if not key.startswith(prefix):
+            continue
+        method, figures = key.removeprefix(prefix), dict(record)
+        count = figures.pop("num-examples", None)
+        if len(figures) > MOST_FIGURES or not all(re.fullmatch(Name, name) for name in (method, *figures)):
+            raise MalformedMessage(f"a method's figures are more than {MOST_FIGURES} or have unfit names")
+        found[method] = {name: float(value) for name, value in figures.items() if is_finite(value)}, count
+    return found

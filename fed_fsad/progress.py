@@ -79,7 +79,7 @@ class LiveProgress:
                 self._bars.update(self._rounds, completed=event["round"])
             case "evaluation":
                 self._figures[event["method"]] = _auroc(event)
-            case "warning" | "arm":
+            case "warning" | "arm" | "found":
                 self._live.console.print(describe(event), markup=False)
         self._live.update(self._picture())
 
@@ -127,8 +127,12 @@ def describe(event: Event) -> str | None:
         case "arm":
             owner = f" {event['site']}" if event.get("site") else ""
             return f"  {event['arm']}{owner}, {event['method']}: {_auroc(event)}"
+        case "site_evaluation":
+            return f"  {event['site']} on its own images, {event['method']}: {event['headline']:.3f}"
         case "warning":
             return f"warning: {event['text']}"
+        case "found":
+            return f"data: {event['text']}"
     return None
 
 

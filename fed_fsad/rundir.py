@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fed_fsad import __version__
 from fed_fsad.config import Config, parse_config, resolved_yaml
@@ -19,6 +19,9 @@ from fed_fsad.errors import CheckpointError, DataError
 
 Event = Mapping[str, Any]
 """One thing that happened, JSON-able, told apart by its "kind"."""
+
+Resume = Literal["fresh", "auto", "require"]
+"""fresh: refuse a folder that holds a run. auto: continue the run if there is one. require: there must be one."""
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("flwr", "torch", "torchvision", "open_clip_torch", "opacus", "numpy", "scikit-learn", "ray")
@@ -31,12 +34,22 @@ class RunDir:
     path: Path
 
     @classmethod
+    def open(cls, path: Path, config: Config, resume: Resume) -> "RunDir":
+        """A new run or the one that lies in `path`, by the mode. Raises DataError and CheckpointError as those two."""
+        there = (path / "config.yaml").exists()
+        return (
+            cls.resume(path, config)
+            if resume == "require" or (resume == "auto" and there)
+            else cls.create(path, config)
+        )
+
+    @classmethod
     def create(cls, path: Path, config: Config) -> "RunDir":
         """Start a run in `path`. Raises DataError when a run already lies there (nothing written is ever lost), or when
         nothing can be written there.
         """
         if (path / "config.yaml").exists():
-            raise DataError(f"{path} already holds a run; add --resume to continue it, or choose another --out")
+            raise DataError(f"{path} already holds a run; add --resume auto to continue it, or choose another --out")
         try:
             replace(path / "environment.json", _json(_environment()))
             replace(path / "config.yaml", resolved_yaml(config).encode())
@@ -46,8 +59,8 @@ class RunDir:
 
     @classmethod
     def resume(cls, path: Path, config: Config) -> "RunDir":
-        """Continue the run in `path`, whose summary then says "running". Raises CheckpointError when it was made with
-        another config, or when it is damaged.
+        """Continue the run in `path`; the summary of one that failed then says "running", a completed one stays
+        completed. Raises CheckpointError when it was made with another config, or when it is damaged.
         """
         run = cls(path)
         old = run.config().model_dump(mode="json")
@@ -59,15 +72,15 @@ class RunDir:
             )
         run._mend_log()
         run.events()
-        if run.run_id and (summary := run.summary()):
-            run.write_summary({**summary, "status": "running", "error": None})
+        if run.run_id and run.status == "failed":
+            run.mark_running()
         return run
 
     def config(self) -> Config:
         """The resolved config of this run. Raises CheckpointError when there is none."""
         path = self.path / "config.yaml"
         if not path.exists():
-            raise CheckpointError(f"{self.path} holds no run to resume; drop --resume, or check the path")
+            raise CheckpointError(f"{self.path} holds no run to resume; use --resume fresh or auto, or check the path")
         return parse_config(path.read_text(encoding="utf-8"), str(path))
 
     @property
@@ -104,6 +117,15 @@ class RunDir:
         path = self.path / "metrics.jsonl"
         whole = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         return [_event(path, number, line) for number, line in enumerate(whole, start=1)]
+
+    @property
+    def status(self) -> str:
+        """completed, failed or running, as the summary says; a run without one is running."""
+        return str(self.summary().get("status", "running"))
+
+    def mark_running(self) -> None:
+        """Let the summary say that there is work left."""
+        self.write_summary({**self.summary(), "status": "running", "error": None})
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace summary.json."""

@@ -1,5 +1,6 @@
 """summary.json: the whole run in one object, always computed anew from what metrics.jsonl holds."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from statistics import fmean
@@ -15,11 +16,13 @@ Line = Mapping[str, Any]
 @contextmanager
 def recorded(run: RunDir) -> Iterator[None]:
     """Work on a run that ends in its summary and report, whether the work succeeds or raises; an interrupted run has
-    neither.
+    neither, and a completed one stays completed when work on it fails.
     """
     try:
         yield
     except Exception as error:
+        if run.status == "completed":
+            raise
         mended = isinstance(error, UserError)
         text = str(error) if mended else f"an unexpected {type(error).__name__}: {error}; please report it"
         run.write_summary(summarise(run, "failed", text))
@@ -33,7 +36,8 @@ def summarise(run: RunDir, status: str, error: str | None = None) -> dict[str, A
     """Everything a script wants to know of a run, JSON-able; figures that do not exist are None.
 
     A round that was repeated (after a failed try or a restart) counts with its last lines; rounds counts those that
-    were aggregated. What a site has spent of its privacy budget is the last it told of, whatever became of its update.
+    were aggregated. A site's faults and bytes count every try. What a site has spent of its privacy budget is the last
+    it told of, whatever became of its update.
     """
     config, events = run.config(), run.events()
     lines = _latest(events)
@@ -113,15 +117,30 @@ def _site(name: str, lines: list[dict[str, Any]], events: list[dict[str, Any]]) 
     )
     good = [line for line in own if line["status"] == "ok"]
     last = good[-1] if good else {}
-    told = [event for event in events if event.get("site") == name and event.get("epsilon") is not None]
-    account = told[-1] if told else {}
     examples = [block["examples"] for block in last.get("methods", {}).values() if "examples" in block]
+    mine = [event for event in events if event.get("site") == name]
+    every = [event for event in mine if event["kind"] == "site"]
+    told = [event for event in mine if event.get("epsilon") is not None]
+    account = told[-1] if told else {}
     return {
         "rounds": len(good),
         "failures": len([line for line in own if line["status"] not in ("ok", "budget_spent")]),
+        "faults": dict(sorted(Counter(line["status"] for line in every if line["status"] != "ok").items())),
+        "suspended": next((event["reason"] for event in mine if event["kind"] == "suspended"), None),
+        "bytes": {way: sum(line.get(f"bytes_{way}", 0) for line in every) for way in ("up", "down")},
         "examples": max(examples) if examples else None,
         **{key: account.get(key) for key in ("epsilon", "delta", "unit", "claim")},
         "local": {
             line["method"]: line["headline"] for line in lines if line["kind"] == "arm" and line.get("site") == name
         },
+        "evaluation": _own_evaluation(mine),
     }
+
+
+def _own_evaluation(mine: list[dict[str, Any]]) -> dict[str, Any]:
+    """By method: what a site said of the latest model that it scored on its own images."""
+    keys = ("round", "headline", "interval", "shots", "images")
+    told = sorted(
+        (event for event in mine if event["kind"] == "site_evaluation"), key=lambda event: int(event["round"])
+    )
+    return {event["method"]: {key: event[key] for key in keys} for event in told}

@@ -24,6 +24,7 @@ STRATEGIES: Mapping[str, Callable[..., flower.FedAvg]] = {
     "fedyogi": flower.FedYogi,
     "fedmedian": flower.FedMedian,
     "fedtrimmedavg": flower.FedTrimmedAvg,
+    "krum": flower.Krum,
     "multikrum": flower.MultiKrum,
 }
 MOMENTS = ("m_t", "v_t")

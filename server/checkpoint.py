@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -19,12 +20,13 @@ FORMAT = "fed_fsad/1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """round: rounds finished. tensors: by method. moments: of the strategies."""
+    """round: rounds finished. tensors: by method. moments: of the strategies. standing: of the sites, JSON-able."""
 
     run: str
     round: int
     tensors: Mapping[str, Tensors]
     moments: Mapping[str, Tensor]
+    standing: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -34,7 +36,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     }
     flat |= {f"moments|{name}": tensor for name, tensor in checkpoint.moments.items()}
     data = save({name: tensor.detach().contiguous() for name, tensor in flat.items()})
-    path = folder / f"round-{checkpoint.round:04d}.safetensors"
+    path = folder / _name(checkpoint.round)
     replace(path, data)
     latest = {
         "format": FORMAT,
@@ -42,9 +44,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "round": checkpoint.round,
         "file": path.name,
         "sha256": hashlib.sha256(data).hexdigest(),
+        "standing": checkpoint.standing,
     }
     replace(folder / "latest.json", (json.dumps(latest, indent=1) + "\n").encode())
     return path
+
+
+def _name(round_: int) -> str:
+    return f"round-{round_:04d}.safetensors"
 
 
 def load_checkpoint(folder: Path, run: str, expected: Mapping[str, Tensors]) -> Checkpoint | None:
@@ -61,7 +68,8 @@ def load_checkpoint(folder: Path, run: str, expected: Mapping[str, Tensors]) -> 
         data = file.read_bytes()
         intact = latest["format"] == FORMAT and hashlib.sha256(data).hexdigest() == latest["sha256"]
         flat = load(data) if intact else {}
-        round_ = int(latest["round"])
+        round_, standing = int(latest["round"]), dict(latest.get("standing", {}))
+        intact = intact and file.name == _name(round_)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(
             f"{pointer}: the checkpoint cannot be read ({type(error).__name__}); {_REMEDY}"
@@ -81,22 +89,23 @@ def load_checkpoint(folder: Path, run: str, expected: Mapping[str, Tensors]) -> 
             tensors.setdefault(method, {})[inner] = value
     _check_architecture(pointer, tensors, expected)
     ordered = {method: {name: tensors[method][name] for name in own} for method, own in expected.items()}
-    return Checkpoint(run, round_, ordered, moments)
+    return Checkpoint(run, round_, ordered, moments, standing)
 
 
 def _check_architecture(pointer: Path, found: Mapping[str, Tensors], expected: Mapping[str, Tensors]) -> None:
     for method in sorted(set(found) | set(expected)):
         old, new = found.get(method, {}), expected.get(method, {})
         for name in sorted(set(old) | set(new)):
-            if (
-                name not in old
-                or name not in new
-                or old[name].shape != new[name].shape
-                or old[name].dtype != new[name].dtype
-            ):
+            held, needed = _kind(old.get(name)), _kind(new.get(name))
+            if held != needed:
                 raise CheckpointError(
-                    f"{pointer}: the checkpoint is of another architecture, {method} {name} differs; {_REMEDY}"
+                    f"{pointer}: the checkpoint is of another architecture, {method} {name} differs: it holds {held}, "
+                    f"this version trains {needed}; {_REMEDY}"
                 )
+
+
+def _kind(tensor: Tensor | None) -> str:
+    return "nothing" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 _REMEDY = "restore the file from a copy, or start again with another --out"

@@ -1,13 +1,24 @@
 """What stands between a reply and the global model: every update is checked before a strategy sees it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 
 import torch
 
 from fed_fsad.messages import Reply, Tensors
 from fed_fsad.methods.method import part_of
+
+SHARES = ("headline", "low", "high")
+COUNTS = ("shots", "images")
+"""What a site's own evaluation tells of a method: its headline with a 95 % interval, K, and images scored."""
+
+
+def misfit(reply: Reply, trains: bool) -> str | None:
+    """Why a reply does not fit the role in which the site was asked, or None."""
+    if not trains and any(reply.tensors.values()):
+        return "it was only asked to evaluate and sends tensors"
+    return None
 
 
 def fault(reply: Reply, current: Mapping[str, Tensors]) -> str | None:
@@ -27,6 +38,20 @@ def fault(reply: Reply, current: Mapping[str, Tensors]) -> str | None:
     for method, count in reply.examples.items():
         if count <= 0:
             return f"{method}: it claims {count} images"
+    return None
+
+
+def evaluation_fault(evaluation: Mapping[str, Mapping[str, float]], asked: Collection[str]) -> str | None:
+    """Why a site's own figures cannot be taken down, or None: they are shares, and counts of at least 1."""
+    for method, figures in evaluation.items():
+        if method not in asked:
+            return f"they are of a method nobody asked for ({method})"
+        if set(figures) - {*SHARES, *COUNTS} or not {"headline", *COUNTS} <= set(figures):
+            return f"{method}: they are not the figures that were asked for"
+        if any(not 0 <= figures[name] <= 1 for name in SHARES if name in figures):
+            return f"{method}: a figure is not between 0 and 1"
+        if any(not 1 <= figures[name] < 2**31 for name in COUNTS):
+            return f"{method}: a count is not a number of images"
     return None
 
 

@@ -7,6 +7,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fed_fsad import __version__
+from fed_fsad.data.settings import Role
 from fed_fsad.errors import FederationError
 from fed_fsad.messages import MalformedMessage, Reply
 
@@ -24,8 +25,14 @@ class Roster:
         self._expected = tuple(sorted(expected))
         self._warn = warn
         self._names: dict[int, str] = {}
+        self._roles: dict[str, Role] = {}
         self._asked: dict[int, float] = {}
         self._said: set[str] = set()
+
+    @property
+    def predicting(self) -> set[str]:
+        """The sites that said that they only evaluate, whatever the config expects of them."""
+        return {site for site, role in self._roles.items() if role == "predict-only"}
 
     def present(self) -> dict[str, int]:
         """Node id by site name, sorted by name; nodes that are new are asked who they are.
@@ -51,26 +58,28 @@ class Roster:
             sites[name] = node
         return dict(sorted(sites.items()))
 
-    def wait_for(self, wanted: int, seconds: float, hoped: int | None = None) -> dict[str, int]:
-        """Wait until `hoped` of the expected sites are there, and after `seconds` be content with `wanted`.
+    def wait_for(self, wanted: int, seconds: float, able: Callable[[str], bool], hoped: int = 0) -> dict[str, int]:
+        """Wait until `wanted` of the sites that are `able` to train are there, and `hoped` of all sites; after
+        `seconds` be content with `wanted`.
 
-        hoped: `wanted` unless given. Raises FederationError naming the missing sites when fewer than `wanted` came.
+        Raises FederationError naming the missing sites when fewer than `wanted` came.
         """
         deadline = time.monotonic() + seconds
         while True:
             sites = self.present()
-            if len(sites) >= (hoped or wanted):
+            absent = [name for name in self._expected if name not in sites]
+            ready = sum(map(able, sites))
+            if not absent or (ready >= wanted and len(sites) >= hoped):
                 return sites
             if time.monotonic() >= deadline:
                 break
             time.sleep(min(POLL_S, seconds))
-        missing = ", ".join(name for name in self._expected if name not in sites)
-        if len(sites) < wanted:
+        if ready < wanted and (missing := ", ".join(filter(able, absent))):
             raise FederationError(
-                f"after {seconds:g} s only {len(sites)} of the {wanted} sites a round needs are there, missing: "
+                f"after {seconds:g} s only {ready} of the {wanted} sites a round needs are there, missing: "
                 f"{missing}; start them, or lower federation.min_replies"
             )
-        self._tell(f"after {seconds:g} s the run goes on without {missing}, who may still join")
+        self._tell(f"after {seconds:g} s the run goes on without {', '.join(absent)}, who may still join")
         return sites
 
     def _ask(self, nodes: Sequence[int]) -> None:
@@ -87,6 +96,7 @@ class Roster:
                 reply = None
             if node in nodes and (name := self._admit(reply)):
                 self._names[node] = name
+                self._roles[name] = reply.role if reply else "train"
 
     def _admit(self, reply: Reply | None) -> str | None:
         """The site's name, or None when this node is not asked to train."""

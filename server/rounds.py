@@ -1,45 +1,27 @@
 """The rounds of a federation: ask, check, aggregate, evaluate, keep."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
-from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from fed_fsad import __version__
 from fed_fsad.config import Config
 from fed_fsad.errors import FederationError
-from fed_fsad.messages import Instruction, MalformedMessage, Reply, wire_bytes
+from fed_fsad.messages import Instruction, Reply
 from fed_fsad.rundir import Event, RunDir
 from fed_fsad.seeds import numpy_stream
 from server.aggregate import Aggregator
+from server.attempts import Attempt
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from server.guard import fault, outsized
+from server.exchange import Exchange, Question
+from server.guard import evaluation_fault
+from server.lines import evaluation_lines, round_line, site_lines
 from server.roster import Roster
 from server.scoring import Scorer
+from server.standing import Standing
 
 Observer = Callable[[Event], None]
-
-
-@dataclass
-class _Attempt:
-    """One try at a round: what was sent, who answered what. up, down: bytes of tensors."""
-
-    asked: tuple[str, ...]
-    heard: dict[str, Reply] = field(default_factory=dict)
-    """By site: every update that could be read, also those with a fault."""
-    faults: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By site: (status, reason) of every site whose answer does not enter the model."""
-    up: int = 0
-    down: int = 0
-
-    @property
-    def valid(self) -> list[Reply]:
-        """The updates that enter the model, by site name."""
-        return [self.heard[site] for site in sorted(self.heard) if site not in self.faults]
 
 
 class Coordinator:
@@ -48,116 +30,98 @@ class Coordinator:
     def __init__(self, config: Config, run: RunDir, grid: Grid, scorer: Scorer, observer: Observer) -> None:
         self._config = config
         self._run = run
-        self._grid = grid
         self._scorer = scorer
         self._observer = observer
         self._roster = Roster(grid, [hospital.name for hospital in config.hospitals], self._warn)
+        self._exchange = Exchange(grid, config.federation)
         self._aggregator = Aggregator(config.federation)
         self._tensors: dict[str, dict[str, Tensor]] = scorer.initial()
-        self._spent = {event["site"] for event in run.events() if event.get("status") == "budget_spent"}
+        self._standing = Standing(config.federation.suspend_after, run.events())
         self._round = 0
 
     def train(self) -> None:
         """All rounds that are left. Raises FederationError when a round fails for good; the last checkpoint stays."""
-        checkpoint = load_checkpoint(self._run.checkpoints, self._run.run_id, self._tensors)
-        if checkpoint:
-            self._round = checkpoint.round
-            self._tensors = {method: dict(own) for method, own in checkpoint.tensors.items()}
-            self._aggregator.restore(checkpoint.moments)
-        rounds = self._config.federation.rounds
-        self._observer({"kind": "start", "round": self._round, "rounds": rounds})
+        self._restore()
+        settings = self._config.federation
+        self._observer({"kind": "start", "round": self._round, "rounds": settings.rounds})
         if self._round == 0:
             self._evaluate(final=False)
-        if self._round == rounds:
+        if self._round == settings.rounds:
             self._evaluate(final=True)
-            return
-        self._roster.wait_for(self._needed(), self._config.federation.wait_s, hoped=len(self._config.hospitals))
-        while self._round < rounds:
+        else:
+            hoped = len(self._config.hospitals) - len(self._standing.out)
+            self._roster.wait_for(self._needed(), settings.wait_s, self._able, hoped)
+        while self._round < settings.rounds:
             self._round += 1
             self._one_round()
-            last = self._round == rounds
+            last = self._round == settings.rounds
             if last or self._round % self._config.evaluation.every == 0:
                 self._evaluate(final=last)
-            moments = self._aggregator.state()
-            save_checkpoint(self._run.checkpoints, Checkpoint(self._run.run_id, self._round, self._tensors, moments))
+            save_checkpoint(self._run.checkpoints, self._checkpoint())
+        self._last_evaluation()
+
+    def _restore(self) -> None:
+        checkpoint = load_checkpoint(self._run.checkpoints, self._run.run_id, self._tensors)
+        if checkpoint is None:
+            return
+        self._round = checkpoint.round
+        self._tensors = {method: dict(own) for method, own in checkpoint.tensors.items()}
+        self._aggregator.restore(checkpoint.moments)
+        self._standing.restore(checkpoint.standing)
+        for site, reason in self._standing.suspended.items():
+            self._warn(f"{site} stays {reason}")
+
+    def _checkpoint(self) -> Checkpoint:
+        moments, standing = self._aggregator.state(), self._standing.state()
+        return Checkpoint(self._run.run_id, self._round, self._tensors, moments, standing)
 
     def _one_round(self) -> None:
         settings = self._config.federation
         for attempt in range(1, settings.retries + 2):
             if attempt > 1:
-                self._roster.wait_for(self._needed(), settings.wait_s)
+                self._roster.wait_for(self._needed(), settings.wait_s, self._able)
             started = time.perf_counter()
             tried = self._attempt(attempt)
             valid, needed = tried.valid, self._needed()
-            self._log_attempt(tried, attempt, needed, time.perf_counter() - started)
+            self._log_attempt(tried, round_line(tried, self._round, attempt, needed, time.perf_counter() - started))
             if len(valid) >= needed:
                 for method, current in self._tensors.items():
                     self._tensors[method] = self._aggregator.combine(self._round, method, current, valid)
                 return
             self._warn(f"round {self._round}, try {attempt}: {len(valid)} valid replies, {needed} needed")
-        reasons = {site: reason for site, (_, reason) in tried.faults.items()}
-        reasons |= dict.fromkeys(self._spent, "its privacy budget is spent")
+        reasons = {**{site: reason for site, (_, reason) in tried.faults.items()}, **self._standing.out}
         said = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items())) or "no site is connected"
         raise FederationError(
             f"round {self._round} got {len(valid)} valid replies of the {needed} it needs after "
-            f"{settings.retries + 1} tries ({said}); mend those sites and continue with --resume"
+            f"{settings.retries + 1} tries ({said}); mend those sites and continue with --resume auto"
         )
 
-    def _attempt(self, attempt: int) -> _Attempt:
-        present = {name: node for name, node in self._roster.present().items() if name not in self._spent}
-        chosen = self._choose(sorted(present), attempt)
-        tried = _Attempt(tuple(chosen))
-        messages = []
+    def _attempt(self, attempt: int) -> Attempt:
+        present = {site: node for site, node in self._roster.present().items() if site not in self._standing.out}
+        free = [site for site in present if self._able(site) and site not in self._exchange.busy]
+        chosen = self._choose(free, attempt)
+        evaluate = attempt == 1 and (self._round - 1) % self._config.evaluation.every == 0
+        instruction = self._instruction(max(1, len(chosen)), attempt, evaluate)
+        watching = [site for site in present if evaluate and not self._trains(site)]
         for site in chosen:
-            content = self._instruction(len(chosen)).pack()
-            tried.down += wire_bytes([content])
-            messages.append(
-                Message(content, dst_node_id=present[site], message_type=MessageType.TRAIN, group_id=str(self._round))
-            )
             self._observer({"kind": "asked", "round": self._round, "site": site})
-        self._collect(tried, messages, {present[site]: site for site in chosen})
-        for site, reason in outsized(tried.valid, self._tensors, self._config.federation.norm_factor).items():
-            tried.faults[site] = ("rejected", reason)
+        tried = self._ask(
+            [
+                *(Question(site, present[site], instruction) for site in chosen),
+                *(Question(site, present[site], instruction, trains=False) for site in watching),
+            ]
+        )
+        tried.reject_outsized(self._tensors, self._config.federation.norm_factor)
         return tried
 
-    def _collect(self, tried: _Attempt, messages: list[Message], names: Mapping[int, str]) -> None:
-        silent = set(tried.asked)
-        for answer in self._grid.send_and_receive(messages, timeout=self._config.federation.deadline_s):
-            site = names.get(answer.metadata.src_node_id)
-            if site is None or site not in silent:
-                continue
-            silent.remove(site)
-            if not answer.has_content():
-                tried.faults[site] = (
-                    "error",
-                    f"its app failed (code {answer.error.code}); look into the site's own log",
-                )
-                continue
-            tried.up += wire_bytes([answer.content])
-            self._judge(tried, site, answer)
-        for site in silent:
-            tried.faults[site] = ("no reply", f"no reply within {self._config.federation.deadline_s:g} s")
+    def _ask(self, questions: list[Question]) -> Attempt:
+        tried = Attempt()
+        silence = f"no reply within {self._config.federation.deadline_s:g} s"
+        for answer in self._exchange.ask(questions):
+            tried.take(answer, self._tensors, silence)
+        return tried
 
-    def _judge(self, tried: _Attempt, site: str, answer: Message) -> None:
-        try:
-            reply = Reply.unpack(answer.content)
-        except MalformedMessage as error:
-            tried.faults[site] = ("rejected", str(error))
-            return
-        if reply.site != site:
-            tried.faults[site] = ("rejected", f"it answers in the name of {reply.site!r}")
-        elif reply.version != __version__:
-            tried.faults[site] = ("rejected", f"it runs fed_fsad {reply.version} and the server {__version__}")
-        elif reply.status != "ok":
-            tried.faults[site] = (reply.status, reply.reason)
-            if reply.status == "budget_spent":
-                self._spent.add(site)
-        else:
-            tried.heard[site] = reply
-            if problem := fault(reply, self._tensors):
-                tried.faults[site] = ("rejected", problem)
-
-    def _instruction(self, cohort: int) -> Instruction:
+    def _instruction(self, cohort: int, attempt: int, evaluate: bool) -> Instruction:
         return Instruction(
             run=self._run.run_id,
             round=self._round,
@@ -166,8 +130,10 @@ class Coordinator:
             threads=self._config.threads,
             cohort=cohort,
             settings=self._config.training,
-            tensors=self._tensors,
+            tensors={method: dict(own) for method, own in self._tensors.items()},
             insecure_noise_seed=self._config.privacy.insecure_noise_seed,
+            attempt=attempt,
+            evaluation=self._config.evaluation if evaluate else None,
         )
 
     def _choose(self, names: list[str], attempt: int) -> list[str]:
@@ -177,43 +143,60 @@ class Coordinator:
         stream = numpy_stream(self._config.seed, "participants", self._round, attempt)
         return sorted(str(name) for name in stream.choice(names, wanted, replace=False))
 
+    def _trains(self, site: str) -> bool:
+        return site in self._config.trainers and site not in self._roster.predicting
+
+    def _able(self, site: str) -> bool:
+        return self._trains(site) and site not in self._standing.out
+
     def _needed(self) -> int:
         """Valid replies a round must have, of the sites it should ask whether they are connected or not; never 0."""
         settings = self._config.federation
-        able = len(self._config.hospitals) - len(self._spent)
+        able = sum(map(self._able, self._config.trainers))
         return settings.min_replies or min(able, settings.participants or able) // 2 + 1
 
     def _evaluate(self, final: bool) -> None:
         for event in self._scorer.evaluate(self._tensors, self._round, final):
             self._log(event)
 
-    def _log_attempt(self, tried: _Attempt, attempt: int, needed: int, seconds: float) -> None:
-        for site in tried.asked:
-            status, reason = tried.faults.get(site, ("ok", ""))
-            line: dict[str, Any] = {
-                "kind": "site",
-                "round": self._round,
-                "site": site,
-                "status": status,
-                "reason": reason,
-            }
-            if site in tried.heard:
-                # A rejected update was paid for like any other: its ε counts, its figures do not.
-                line |= _account(tried.heard[site]) | ({} if site in tried.faults else _figures(tried.heard[site]))
+    def _last_evaluation(self) -> None:
+        """The last model, scored by the sites that have told figures before and by those that only watch; whoever
+        fails here is named, and the run is complete all the same.
+        """
+        told = [event for event in self._run.events() if event["kind"] == "site_evaluation"]
+        done = {event["site"] for event in told if event["round"] == self._round}
+        try:
+            present = self._roster.present()
+        except FederationError as error:
+            self._warn(f"the last model was not scored by the sites: {error}")
+            return
+        wanted = {event["site"] for event in told} | {site for site in present if not self._trains(site)}
+        instruction = self._instruction(len(present) or 1, self._config.federation.retries + 2, evaluate=True)
+        asked = [site for site in present if site in wanted - done - set(self._standing.out)]
+        tried = self._ask([Question(site, present[site], instruction, trains=False) for site in asked])
+        for site, (_, reason) in sorted(tried.faults.items()):
+            self._warn(f"{site} did not score the last model: {reason}")
+        for site in set(tried.heard) - set(tried.faults):
+            self._log_evaluation(tried.heard[site], self._round)
+
+    def _log_attempt(self, tried: Attempt, whole: Event) -> None:
+        for line in site_lines(tried, self._round):
             self._log(line)
-        self._log(
-            {
-                "kind": "round",
-                "round": self._round,
-                "attempt": attempt,
-                "seconds": round(seconds, 3),
-                "bytes_up": tried.up,
-                "bytes_down": tried.down,
-                "replies": len(tried.valid),
-                "complete": len(tried.valid) >= needed,
-                "rejected": {site: reason for site, (_, reason) in sorted(tried.faults.items())},
-            }
-        )
+            if self._standing.note(line["site"], line["status"], line["reason"]):
+                reason = self._standing.suspended[line["site"]]
+                self._log({"kind": "suspended", "round": self._round, "site": line["site"], "reason": reason})
+                self._warn(f"{line['site']} is {reason}")
+        for site in tried.sites:
+            if site in tried.heard and site not in tried.faults:
+                self._log_evaluation(tried.heard[site], tried.late.get(site, self._round) - 1)
+        self._log(whole)
+
+    def _log_evaluation(self, reply: Reply, round_: int) -> None:
+        if problem := evaluation_fault(reply.evaluation, self._tensors):
+            self._warn(f"the figures of {reply.site}'s own evaluation are left out: {problem}")
+            return
+        for line in evaluation_lines(reply, round_):
+            self._log(line)
 
     def _warn(self, text: str) -> None:
         self._log({"kind": "warning", "round": self._round, "text": text})
@@ -221,15 +204,3 @@ class Coordinator:
     def _log(self, event: Event) -> None:
         self._run.log(event)
         self._observer(event)
-
-
-def _figures(reply: Reply) -> dict[str, Any]:
-    blocks: dict[str, dict[str, float]] = {}
-    for method in reply.tensors:
-        figures = {name: value for name, value in reply.metrics.get(method, {}).items() if name != "examples"}
-        blocks[method] = figures | ({"examples": reply.examples[method]} if method in reply.examples else {})
-    return {"methods": blocks, "seconds": round(reply.seconds, 3)}
-
-
-def _account(reply: Reply) -> dict[str, Any]:
-    return {"epsilon": reply.epsilon, "delta": reply.delta, "unit": reply.unit, "claim": reply.claim}

@@ -8,7 +8,7 @@ from fed_fsad import methods
 from fed_fsad.config import Config
 from fed_fsad.data.build import server_samples
 from fed_fsad.evaluation.baselines import evaluate_baselines
-from fed_fsad.evaluation.gallery import save_details
+from fed_fsad.evaluation.gallery import save_details, save_resamples
 from fed_fsad.evaluation.protocols import TestBed, evaluate
 from fed_fsad.messages import Tensors
 from fed_fsad.methods.method import Method
@@ -51,6 +51,7 @@ class Scorer:
         """`event` with the figures of the tensors that `method` holds now."""
         settings = self._config.evaluation
         result = evaluate(method, rows_of(method), self._bed, settings, self._config.seed, details=details)
+        save_resamples(result.resamples, self._run.path / "evaluation" / name, _detector(event))
         if result.details is not None:
             save_details(result.details, self._run.path / "evaluation" / name)
         return {**event, "method": name, **result.summary()}
@@ -58,4 +59,12 @@ class Scorer:
     def _baselines(self, name: str, method: Method) -> Iterator[Event]:
         found = evaluate_baselines(method, rows_of(method), self._bed, self._config.evaluation, self._config.seed)
         for baseline, result in found.items():
+            save_resamples(result.resamples, self._run.path / "evaluation" / name, f"baseline-{baseline}")
             yield {"kind": "baseline", "method": name, "name": baseline, **result.summary()}
+
+
+def _detector(event: Event) -> str:
+    """Whose figures an event holds, as a file name: federated, untrained, pooled, local-SITE."""
+    if event["kind"] == "evaluation":
+        return "federated" if event["round"] else "untrained"
+    return "-".join(filter(None, (event["arm"], event["site"])))

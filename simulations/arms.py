@@ -19,14 +19,22 @@ Arm = tuple[str, str | None, Sequence[Sample], int]
 """Name of the arm, the hospital (None = all), its images, and how many sites' steps it takes per round."""
 
 
+def missing_arms(config: Config, run: RunDir) -> set[tuple[str, str | None, str]]:
+    """(arm, hospital or None, method) of what the config asks for and this run does not hold yet."""
+    done = {(line["arm"], line.get("site"), line["method"]) for line in run.events() if line["kind"] == "arm"}
+    owners: dict[str, tuple[str | None, ...]] = {"pooled": (None,), "local": config.trainers}
+    wanted = {(str(arm), site, name) for arm in config.arms for site in owners[arm] for name in config.methods}
+    return wanted - done
+
+
 def run_arms(config: Config, run: RunDir, progress: Progress) -> None:
     """Train and evaluate the arms that the config asks for and that this run does not hold yet."""
     reproducible(config.threads)
-    done = {(line["arm"], line.get("site"), line["method"]) for line in run.events() if line["kind"] == "arm"}
+    missing = missing_arms(config, run)
     scorer: Scorer | None = None
     for arm, site, samples, share in _arms(config):
         for name in config.methods:
-            if (arm, site, name) in done:
+            if (arm, site, name) not in missing:
                 continue
             scorer = scorer or Scorer(config, run)
             event = _train_arm(config, scorer, name, (arm, site, samples, share), progress)
@@ -41,7 +49,7 @@ def _arms(config: Config) -> Iterator[Arm]:
     withheld = frozenset(unseen.unseen_categories)
     held = {
         name: hospital_samples(config.data, config.holdings, name, config.seed, withheld, unseen.unseen_task)
-        for name in config.holdings
+        for name in config.trainers
     }
     if "pooled" in config.arms:
         share = config.federation.participants or len(held)

@@ -66,16 +66,17 @@ class InProcessGrid(Grid):
         return [self._replies.pop(key) for key in message_ids if key in self._replies]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Ask the sites in turn; one that takes more than `timeout` seconds for itself has not answered in time.
+        """Ask the sites in turn; one that takes more than `timeout` seconds for itself has not answered in time, and
+        its reply can be pulled later.
 
         Real sites work side by side, so nobody's clock runs while another has its turn.
         """
         replies: list[Message] = []
         for message in messages:
             started = time.monotonic()
-            answers = self.pull_messages(self.push_messages([message]))
+            pushed = self.push_messages([message])
             if timeout is None or time.monotonic() - started <= timeout:
-                replies.extend(answers)
+                replies.extend(self.pull_messages(pushed))
         return replies
 
     def _deliver(self, message: Message) -> Message:

@@ -17,7 +17,7 @@ def run_inprocess(config: Config, run: RunDir, progress: Progress) -> None:
     Raises FederationError, DataError, ... as the server does.
     """
     path = run.path.resolve()
-    run_config: UserConfig = {"config": str(path / "config.yaml"), "out": str(path), "resume": True}
+    run_config: UserConfig = {"config": str(path / "config.yaml"), "out": str(path), "resume": "require"}
     sites = len(config.hospitals)
     nodes: list[UserConfig] = [{"partition-id": i, "num-partitions": sites} for i in range(sites)]
     grid = InProcessGrid(build_client(progress), nodes, run_config)

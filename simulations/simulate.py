@@ -3,34 +3,54 @@
 from pathlib import Path
 
 from fed_fsad.config import Config
-from fed_fsad.data.build import skipped
+from fed_fsad.data.build import found, skipped
+from fed_fsad.errors import ConfigError
 from fed_fsad.progress import Progress
-from fed_fsad.rundir import RunDir
+from fed_fsad.rundir import Resume, RunDir
 from fed_fsad.summary import recorded
-from simulations.arms import run_arms
+from simulations.arms import missing_arms, run_arms
 from simulations.inprocess import run_inprocess
 from simulations.ray import run_on_ray
 
 ENGINES = {"inprocess": run_inprocess, "ray": run_on_ray}
 
 
-def simulate(config: Config, out: Path, progress: Progress, resume: bool = False) -> RunDir:
+def simulate(config: Config, out: Path, progress: Progress, resume: Resume = "fresh") -> RunDir:
     """Run everything that `config` asks for in the folder `out`; the report lies in it afterwards.
 
     Raises UserError subclasses for what a user can mend; after any error the summary says "failed" and why, and what
     was written stays for a resume.
     """
-    run = RunDir.resume(out, config) if resume else RunDir.create(out, config)
+    _check_holdings(config)
+    run = RunDir.open(out, config, resume)
     with recorded(run), progress:
-        _log_skipped(config, run)
+        if (text := found(config.data)) is not None:
+            progress({"kind": "found", "text": text})
+        _log_skipped(config, run, progress)
         ENGINES[config.engine](config, run, progress)
+        if missing_arms(config, run):
+            run.mark_running()
         run_arms(config, run, progress)
     return run
 
 
-def _log_skipped(config: Config, run: RunDir) -> None:
+def _check_holdings(config: Config) -> None:
+    """Raises ConfigError for a federation of real hospitals, whose images are not here."""
+    for hospital in config.hospitals:
+        if hospital.name not in config.holdings:
+            raise ConfigError(
+                f"hospital {hospital.name!r} does not say what it holds, which a simulation must know; "
+                "state it under holds, or start a real federation with `fed-fsad server run`"
+            )
+
+
+def _log_skipped(config: Config, run: RunDir, progress: Progress) -> None:
     """Images that could not be read are left out, and said so, once."""
     if any(line["kind"] == "skipped" for line in run.events()):
         return
-    images = [{"name": image.name, "reason": image.reason} for image in skipped(config.data)]
+
+    def on_file(done: int, total: int) -> None:
+        progress({"kind": "step", "site": "all", "method": "images", "what": "reading", "done": done, "total": total})
+
+    images = [{"name": image.name, "reason": image.reason} for image in skipped(config.data, on_file)]
     run.log({"kind": "skipped", "images": images})

@@ -6,6 +6,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
 from fed_fsad import methods
+from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.messages import Instruction, MalformedMessage, Reply, wire_bytes
 
 TENSORS: dict[str, dict[str, Tensor]] = {
@@ -16,7 +17,10 @@ TENSORS: dict[str, dict[str, Tensor]] = {
 
 def instruction() -> Instruction:
     settings = methods.settings_type("d24fad")(local_steps=3)
-    return Instruction("run", 2, 8, 2**62 - 1, 1, 4, {"d24fad": settings}, TENSORS, insecure_noise_seed=7)
+    asked = EvaluationSettings(shots=(2, 4), draws=5)
+    return Instruction(
+        "run", 2, 8, 2**62 - 1, 1, 4, {"d24fad": settings}, TENSORS, insecure_noise_seed=7, attempt=3, evaluation=asked
+    )
 
 
 def reply() -> Reply:
@@ -31,6 +35,11 @@ def reply() -> Reply:
         delta=1e-5,
         unit="image",
         claim="a claim",
+        run="run",
+        round=2,
+        attempt=3,
+        role="predict-only",
+        evaluation={"d24fad": {"headline": 0.75, "shots": 4.0}},
     )
 
 
@@ -39,6 +48,7 @@ def test_an_instruction_survives_the_wire() -> None:
     assert (got.run, got.round, got.rounds, got.seed, got.threads, got.cohort) == ("run", 2, 8, 2**62 - 1, 1, 4)
     assert got.settings == sent.settings
     assert got.insecure_noise_seed == 7
+    assert (got.attempt, got.evaluation) == (3, sent.evaluation)
     assert {(m, n): t.tolist() for m, own in got.tensors.items() for n, t in own.items()} == {
         (m, n): t.tolist() for m, own in TENSORS.items() for n, t in own.items()
     }
@@ -52,6 +62,8 @@ def test_a_reply_survives_the_wire() -> None:
         "north", "1.2", "ok", {"loss": 0.5}, {"d24fad": 12},
     )  # fmt: skip
     assert (got.seconds, got.epsilon, got.delta, got.unit, got.claim) == (1.5, 2.0, 1e-5, "image", "a claim")
+    assert (got.run, got.round, got.attempt, got.role) == ("run", 2, 3, "predict-only")
+    assert (got.evaluation, set(got.metrics)) == ({"d24fad": {"headline": 0.75, "shots": 4.0}}, {"d24fad", "sdmad"})
 
 
 def test_each_part_travels_in_a_record_of_its_own() -> None:

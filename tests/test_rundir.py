@@ -28,7 +28,7 @@ def test_a_run_is_created_once_and_resumed_with_the_same_config(tmp_path: Path) 
     run = RunDir.create(tmp_path / "run", config())
     assert RunDir.resume(tmp_path / "run", config()).run_id == run.run_id
     assert run.config() == config()
-    with pytest.raises(DataError, match="already holds a run; add --resume"):
+    with pytest.raises(DataError, match="already holds a run; add --resume auto"):
         RunDir.create(tmp_path / "run", config())
 
 
@@ -113,7 +113,19 @@ def test_a_resumed_run_is_running_until_it_ends(tmp_path: Path) -> None:
     run.write_summary({"status": "completed"})
     with pytest.raises(CheckpointError):
         RunDir.resume(tmp_path, config("seed=1"))
-    assert run.summary() == {"status": "completed"}
+    assert RunDir.resume(tmp_path, config()).summary() == {"status": "completed"}
+
+
+def test_a_run_is_opened_by_the_mode_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no run to resume; use --resume fresh or auto"):
+        RunDir.open(tmp_path / "run", config(), "require")
+    assert not (tmp_path / "run").exists()
+    first = RunDir.open(tmp_path / "run", config(), "auto")
+    assert RunDir.open(tmp_path / "run", config(), "auto").run_id == first.run_id
+    assert RunDir.open(tmp_path / "run", config(), "require").run_id == first.run_id
+    with pytest.raises(DataError, match="already holds a run; add --resume auto"):
+        RunDir.open(tmp_path / "run", config(), "fresh")
+    assert RunDir.open(tmp_path / "other", config(), "fresh").run_id != first.run_id
 
 
 def test_flowers_apps_find_the_same_folder_wherever_they_are_started(

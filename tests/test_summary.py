@@ -76,8 +76,8 @@ def test_an_empty_run_has_no_figures_rather_than_zeros(tmp_path: Path) -> None:
     assert summary["seconds"] == {"total": 0, "per_round": None}
     assert summary["methods"] == {"d24fad": {}}
     assert summary["sites"]["north"] == {
-        "rounds": 0, "failures": 0, "examples": None, "epsilon": None, "delta": None, "unit": None, "claim": None,
-        "local": {},
+        "rounds": 0, "failures": 0, "faults": {}, "suspended": None, "bytes": {"up": 0, "down": 0}, "examples": None,
+        "epsilon": None, "delta": None, "unit": None, "claim": None, "local": {}, "evaluation": {},
     }  # fmt: skip
 
 
@@ -175,4 +175,11 @@ def test_work_that_ends_well_is_completed_and_an_interrupted_run_is_neither(tmp_
     with recorded(run):
         pass
     assert run.summary()["status"] == "completed"
-    assert RunDir.resume(tmp_path, run.config()).summary()["status"] == "running"
+    assert RunDir.resume(tmp_path, run.config()).summary()["status"] == "completed"
+    with pytest.raises(DataError), recorded(run):
+        raise DataError("a test image is also in train")
+    assert run.summary()["status"] == "completed", "what is finished stays finished, whatever a resume meets"
+    run.mark_running()
+    with pytest.raises(DataError), recorded(run):
+        raise DataError("an arm cannot be trained")
+    assert run.summary()["status"] == "failed", "but a run that has work left can fail in it"

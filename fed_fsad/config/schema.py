@@ -6,19 +6,20 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, InstanceOf, SerializeAsAny, field_validator, model_validator
 
-from fed_fsad.data.settings import DataSettings, Holding, Settings
+from fed_fsad.data.settings import DataSettings, Holding, Name, Role, Settings
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.methods.method import TrainingSettings
 from fed_fsad.privacy.policy import Policy, load_policy
 
-Name = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
-
 
 class Hospital(Settings):
-    """One site of a simulated federation: what it holds, and the policy that it alone decides on."""
+    """One site. In a real federation its name is all the server knows; a simulation also plays the hospital's side:
+    what it holds, its role, and the policy that it alone decides on.
+    """
 
     name: str = Field(pattern=Name)
-    holds: Holding
+    holds: Holding | None = None
+    role: Role = "train"
     policy: Policy = Field(default_factory=Policy)
 
     @field_validator("policy", mode="before")
@@ -30,7 +31,9 @@ class Hospital(Settings):
 class Strategy(Settings):
     """How valid replies become the next global tensors: one of Flower's strategies, behind our guard."""
 
-    name: Literal["fedavg", "fedavgm", "fedadam", "fedyogi", "fedmedian", "fedtrimmedavg", "multikrum"] = "fedavg"
+    name: Literal["fedavg", "fedavgm", "fedadam", "fedyogi", "fedmedian", "fedtrimmedavg", "krum", "multikrum"] = (
+        "fedavg"
+    )
     options: dict[str, int | float] = Field({}, description="arguments of Flower's strategy class, by its own names")
 
 
@@ -41,6 +44,10 @@ class Federation(Settings):
     participants: int | None = Field(None, ge=1, description="sites asked per round; null = all")
     min_replies: int | None = Field(None, ge=1, description="valid replies a round needs; null = more than half")
     deadline_s: float = Field(600.0, gt=0, description="seconds to wait for the replies of a round")
+    late: Literal["drop", "use"] = Field("drop", description="replies after the deadline: dropped, or in a later round")
+    suspend_after: int | None = Field(
+        3, ge=1, description="rejected updates in a row after which a site is suspended; null = never"
+    )
     wait_s: float = Field(120.0, gt=0, description="seconds to wait for the sites before the first round")
     retries: int = Field(2, ge=0, description="times a round is repeated before the run stops")
     weighting: Literal["equal", "size"] = Field("equal", description="sites count alike, or by their images")
@@ -83,8 +90,8 @@ class Config(Settings):
         def filled(hospital: Any) -> Any:
             if not isinstance(hospital, dict):
                 return hospital
-            holds = hospital.get("holds") or {}
-            return {**hospital, "holds": {"kind": kind, **holds} if isinstance(holds, dict) else holds}
+            holds = hospital.get("holds")
+            return {**hospital, "holds": {"kind": kind, **holds}} if isinstance(holds, dict) else hospital
 
         return {**raw, "hospitals": [filled(hospital) for hospital in hospitals]}
 
@@ -94,16 +101,18 @@ class Config(Settings):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two hospitals are called {twice[0]!r}; give every hospital a name of its own")
-        if any(hospital.holds.kind != self.data.kind for hospital in self.hospitals):
+        if any(holding.kind != self.data.kind for holding in self.holdings.values()):
             raise ValueError("hospitals must hold the same kind of data as data.kind says; drop `kind` from holds")
         stated = sorted(name for name, settings in self.methods.items() if settings.withheld)
         if stated:
             raise ValueError(
                 f"methods.{stated[0]}.withheld follows from evaluation.unseen_categories; state the categories there"
             )
-        asked = self.federation.participants or len(names)
-        if asked > len(names):
-            raise ValueError(f"federation.participants is {asked} but there are {len(names)} hospitals; lower it")
+        if not self.trainers:
+            raise ValueError("every hospital is predict-only and nobody would train; give one of them role: train")
+        asked = self.federation.participants or len(self.trainers)
+        if asked > len(self.trainers):
+            raise ValueError(f"federation.participants is {asked} but {len(self.trainers)} hospitals train; lower it")
         if (self.federation.min_replies or 1) > asked:
             raise ValueError(f"federation.min_replies is above the {asked} sites asked per round; lower it")
         if self.data.pool < max(self.evaluation.shots):
@@ -120,6 +129,11 @@ class Config(Settings):
         return {name: settings.model_copy(update=withheld) for name, settings in self.methods.items()}
 
     @property
+    def trainers(self) -> tuple[str, ...]:
+        """The hospitals that train, by name."""
+        return tuple(hospital.name for hospital in self.hospitals if hospital.role == "train")
+
+    @property
     def holdings(self) -> dict[str, Holding]:
-        """What each hospital holds, by name."""
-        return {hospital.name: hospital.holds for hospital in self.hospitals}
+        """What each hospital that says so holds, by name; real hospitals do not say."""
+        return {hospital.name: hospital.holds for hospital in self.hospitals if hospital.holds is not None}

@@ -58,6 +58,12 @@ def test_overrides_reach_nested_keys_and_list_items_by_name_and_position() -> No
     assert config.evaluation.shots == (1, 2)
 
 
+def test_a_hospital_may_be_a_name_alone_and_one_that_only_watches_is_not_asked_to_train() -> None:
+    config = parsed("hospitals.0={name: north}", "hospitals.1.role=predict-only")
+    assert (set(config.holdings), config.trainers) == ({"south"}, ("north",))
+    assert "but 1 hospitals train" in message("hospitals.1.role=predict-only", "federation.participants=2")
+
+
 def test_categories_nobody_holds_are_withheld_from_every_method() -> None:
     assert parsed().training["d24fad"].withheld == ("drusen",)
 
@@ -96,6 +102,14 @@ def test_an_unknown_key_names_the_nearest_right_one(override: str, words: list[s
         ("name.first=x", ["name"]),
         ("evaluation.shots=[2", ["YAML"]),
         ("hospitals.0.policy.privacy=example", ["hospitals.0.policy", "epsilon"]),
+        (
+            "hospitals.0.policy={privacy: example, epsilon: 8, release_metrics: true}",
+            ["release_metrics", "not covered"],
+        ),
+        ("hospitals=[{name: eye, role: predict-only}]", ["every hospital is predict-only", "role: train"]),
+        ("hospitals.0.role=watch", ["hospitals.0.role", "predict-only"]),
+        ("federation.late=wait", ["federation.late", "drop"]),
+        ("federation.suspend_after=0", ["federation.suspend_after"]),
         ("hospitals.0.policy=/nowhere/policy.yaml", ["/nowhere/policy.yaml", "cannot be read"]),
     ],
 )

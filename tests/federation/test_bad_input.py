@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 
 from fed_fsad.cli import main
-from fed_fsad.data.scan import scan
+from fed_fsad.data.scan import forget_scans
 from tests.conftest import write_image, write_set
 
 Break = Callable[[Path], object]
@@ -62,7 +62,7 @@ class Desk:
 
     def simulate(self, *arguments: str) -> Ended:
         """`fed-fsad simulate tiny.yaml --out run --data images ARGUMENTS`, in this process."""
-        scan.cache_clear()  # a command starts with nothing in memory
+        forget_scans()  # a command starts with nothing in memory
         command = ["fed-fsad", "simulate", str(self.config), "--out", str(self.run), "--data", str(self.images)]
         out, err = StringIO(), StringIO()
         argv = patch.object(sys, "argv", [*command, *arguments])
@@ -120,7 +120,7 @@ BAD_IMAGES: dict[str, tuple[Break, tuple[str, ...], str]] = {
     "empty class folder": (
         lambda images: (images / "train" / "wart").mkdir(),
         (),
-        "train/wart holds no PNG, JPEG or TIFF image; fill it or remove it",
+        "train/wart holds no PNG, JPEG, TIFF, DICOM or NIfTI image; fill it or remove it",
     ),
     "fewer than K normals": (
         lambda images: None,
@@ -165,9 +165,9 @@ def test_a_run_that_failed_on_its_images_goes_on_once_they_are_mended(desk: Desk
     wart = desk.images / "train" / "wart"
     wart.mkdir()
     desk.simulate().sentence(1)
-    assert "already holds a run; add --resume" in desk.simulate().sentence(1)
+    assert "already holds a run; add --resume auto" in desk.simulate().sentence(1)
     wart.rmdir()
-    assert desk.simulate("--resume").code == 0
+    assert desk.simulate("--resume", "auto").code == 0
     assert desk.summary()["status"] == "completed"
     assert desk.summary()["error"] is None
 
@@ -223,19 +223,31 @@ def test_as_a_process_of_its_own(desk: Desk, arguments: tuple[str, ...], code: i
 
 def test_another_run_in_the_same_folder_touches_nothing(finished: Desk) -> None:
     before = finished.files()
-    assert "already holds a run; add --resume to continue it" in finished.simulate().sentence(1)
+    assert "already holds a run; add --resume auto to continue it" in finished.simulate().sentence(1)
     assert finished.files() == before
 
 
 def test_resume_with_a_changed_config_touches_nothing(finished: Desk) -> None:
     before = finished.files()
-    sentence = finished.simulate("--resume", "--set", "federation.rounds=2").sentence(1)
+    sentence = finished.simulate("--resume", "require", "--set", "federation.rounds=2").sentence(1)
     assert "was started with another config: federation.rounds was 1 and is 2; resume it with the config" in sentence
     assert finished.files() == before
 
 
 def test_resume_of_nothing_leaves_nothing(desk: Desk) -> None:
-    assert "run holds no run to resume; drop --resume" in desk.simulate("--resume").sentence(1)
+    assert "run holds no run to resume; use --resume fresh or auto" in desk.simulate("--resume", "require").sentence(1)
+    assert not desk.run.exists()
+
+
+def test_resume_auto_starts_where_nothing_lies(desk: Desk) -> None:
+    assert desk.simulate("--resume", "auto").code == 0
+    assert desk.summary()["status"] == "completed"
+
+
+def test_hospitals_that_do_not_say_what_they_hold_cannot_be_simulated(desk: Desk) -> None:
+    desk.config.write_text(yaml.safe_dump({**SETTINGS, "hospitals": [{"name": "north"}]}), encoding="utf-8")
+    sentence = desk.simulate().sentence(2)
+    assert "hospital 'north' does not say what it holds, which a simulation must know; state it under holds" in sentence
     assert not desk.run.exists()
 
 
@@ -260,7 +272,7 @@ def test_a_damaged_checkpoint(finished: Desk, name: str, spoil: Break, words: st
     spoil(path)
     assert_refused_and_kept(finished, words)
     path.write_bytes(whole)
-    assert finished.simulate("--resume").code == 0, "with the file restored from a copy the run goes on"
+    assert finished.simulate("--resume", "require").code == 0, "with the file restored from a copy the run goes on"
     assert finished.summary()["status"] == "completed"
 
 
@@ -277,12 +289,20 @@ def test_a_finished_run_keeps_its_results_when_its_images_spoil(desk: Desk) -> N
     assert_refused_and_kept(desk, "a test image is also in train")
 
 
+def test_a_run_that_is_stopped_while_its_arms_train_is_running_until_they_are_there(desk: Desk) -> None:
+    pooled = ("--set", "arms=[pooled]")
+    with patch("simulations.simulate.run_arms", side_effect=KeyboardInterrupt):
+        assert desk.simulate(*pooled).code == 130
+    assert desk.summary()["status"] == "running"
+    assert desk.summary()["rounds"] == 1, "the federation itself is finished"
+    assert desk.simulate(*pooled, "--resume", "auto").code == 0
+    assert desk.summary()["status"] == "completed"
+    assert "pooled" in desk.summary()["methods"]["d24fad"]["arms"]
+
+
 def assert_refused_and_kept(desk: Desk, words: str) -> None:
-    """--resume ends with the sentence; only summary and report change, and the summary keeps every figure."""
-    before, figures = desk.files(), desk.summary()
-    sentence = desk.simulate("--resume").sentence(1)
-    assert words in sentence
-    after = desk.files()
-    assert after.keys() == before.keys()
-    assert {name for name in after if after[name] != before[name]} <= {"summary.json", "report.html"}
-    assert desk.summary() == {**figures, "status": "failed", "error": sentence}
+    """--resume ends with the sentence, and the finished run is what it was, to the last byte of its files."""
+    before = desk.files()
+    assert desk.summary()["status"] == "completed"
+    assert words in desk.simulate("--resume", "require").sentence(1)
+    assert desk.files() == before

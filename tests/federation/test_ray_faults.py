@@ -88,7 +88,7 @@ def test_a_killed_superlink_ends_the_run_with_a_sentence_and_it_can_be_resumed(
     assert "Traceback" not in log
     assert RunDir(run).summary()["status"] == "failed"
     before = rounds_done(run)
-    assert started(config, run, "--set", "engine=ray", "--resume").wait(timeout=PATIENCE_S) == 0
+    assert started(config, run, "--set", "engine=ray", "--resume", "require").wait(timeout=PATIENCE_S) == 0
     assert RunDir(run).summary()["status"] == "completed"
     assert RunDir(run).summary()["rounds"] == 12
     assert before < 12, "the kill came in the middle of the run"

@@ -15,13 +15,13 @@ from fed_fsad.config import parse_config
 from fed_fsad.errors import FederationError
 from fed_fsad.evaluation.report import write_report
 from fed_fsad.progress import PlainProgress
-from fed_fsad.rundir import RunDir
+from fed_fsad.rundir import Resume, RunDir
 from simulations.simulate import simulate
 
 COMMAND = [sys.executable, "-m", "fed_fsad.cli", "simulate"]
 
 
-def finished(text: str, folder: Path, *overrides: str, resume: bool = False) -> RunDir:
+def finished(text: str, folder: Path, *overrides: str, resume: Resume = "fresh") -> RunDir:
     return simulate(parse_config(text, "small.yaml", overrides), folder, PlainProgress(), resume)
 
 
@@ -86,7 +86,7 @@ def test_a_run_killed_in_round_3_and_resumed_ends_in_the_bits_of_an_unbroken_one
         process.wait()
     assert process.returncode == -signal.SIGKILL
     assert not (broken / "report.html").exists()
-    resumed = finished(small_config, broken, resume=True)
+    resumed = finished(small_config, broken, resume="require")
     whole = finished(small_config, tmp_path / "whole")
     assert checkpoint_bytes(resumed.path) == checkpoint_bytes(whole.path)
     assert resumed.summary()["methods"] == whole.summary()["methods"]
@@ -106,7 +106,7 @@ def charges(ledger: Path) -> list[tuple[Any, ...]]:
 def test_a_finished_run_resumed_trains_nothing_and_keeps_its_figures(small_config: str, tmp_path: Path) -> None:
     first = finished(small_config, tmp_path, "federation.rounds=1")
     before, rounds = checkpoint_bytes(tmp_path), [e for e in first.events() if e["kind"] == "round"]
-    again = finished(small_config, tmp_path, "federation.rounds=1", resume=True)
+    again = finished(small_config, tmp_path, "federation.rounds=1", resume="require")
     assert checkpoint_bytes(tmp_path) == before
     assert [e for e in again.events() if e["kind"] == "round"] == rounds
     assert again.summary()["methods"] == first.summary()["methods"]

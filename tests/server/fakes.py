@@ -1,16 +1,19 @@
 """A federation without detectors: the real coordinator, grid and messages, with sites that answer what a test wants."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from flwr.app import Context, Message, RecordDict
+from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
 from fed_fsad import __version__
 from fed_fsad.config import Config, parse_config
+from fed_fsad.data.settings import Role
 from fed_fsad.messages import Instruction, Reply, Tensors
 from fed_fsad.rundir import Event, RunDir
 from server.rounds import Coordinator
@@ -83,34 +86,79 @@ def config_of(sites: list[str], **federation: Any) -> Config:
     return parse_config(text, "fake.yaml", overrides)
 
 
-def client_of(behaviours: Mapping[str, Behaviour], order: list[str]) -> ClientApp:
-    """A ClientApp in which node i answers as site order[i] behaves."""
-    app = ClientApp()
+def answering(reply: Reply | RecordDict) -> Behaviour:
+    """A site that answers the same whatever it is asked."""
+    return lambda instruction: reply
+
+
+def scoring(site: str, headline: float = 0.75, **more: float) -> Behaviour:
+    """A site that only sends figures of its own evaluation."""
+    figures = {"d24fad": {"headline": headline, "low": 0.5, "high": 1.0, "shots": 4.0, "images": 9.0, **more}}
+
+    def answer(instruction: Instruction) -> Reply:
+        assert instruction.evaluation is not None
+        return Reply(site, __version__, role="predict-only", evaluation=figures)
+
+    return answer
+
+
+def stamped(reply: Reply, instruction: Instruction) -> Reply:
+    """The reply with what it answers, as every site of ours says it, unless it says otherwise."""
+    if reply.run:
+        return reply
+    return replace(reply, run=instruction.run, round=instruction.round, attempt=instruction.attempt)
+
+
+def client_of(
+    behaviours: Mapping[str, Behaviour], order: list[str], watchers: Mapping[str, Behaviour] | None = None
+) -> ClientApp:
+    """A ClientApp in which node i answers as site order[i] behaves; `watchers` say how sites answer to evaluations,
+    and those of them that have no behaviour are predict-only.
+    """
+    app, scorers = ClientApp(), watchers or {}
+
+    def site_of(context: Context) -> str:
+        return order[int(context.node_config["partition-id"])]
 
     @app.query()
     def query(message: Message, context: Context) -> Message:
-        site = order[int(context.node_config["partition-id"])]
-        return Message(Reply(site, __version__).pack(), reply_to=message)
+        site = site_of(context)
+        role: Role = "train" if site in behaviours else "predict-only"
+        return Message(Reply(site, __version__, role=role).pack(), reply_to=message)
+
+    def reply_to(message: Message, behaviour: Behaviour) -> Message:
+        instruction = Instruction.unpack(message.content)
+        answer = behaviour(instruction)
+        packed = stamped(answer, instruction).pack() if isinstance(answer, Reply) else answer
+        return Message(packed, reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        site = order[int(context.node_config["partition-id"])]
-        answer = behaviours[site](Instruction.unpack(message.content))
-        return Message(answer.pack() if isinstance(answer, Reply) else answer, reply_to=message)
+        return reply_to(message, behaviours[site_of(context)])
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        return reply_to(message, scorers[site_of(context)])
 
     return app
 
 
 def coordinator(
-    folder: Path, behaviours: Mapping[str, Behaviour], config: Config | None = None, order: list[str] | None = None
+    folder: Path,
+    behaviours: Mapping[str, Behaviour],
+    config: Config | None = None,
+    order: list[str] | None = None,
+    watchers: Mapping[str, Behaviour] | None = None,
+    grid: Callable[[ClientApp, list[UserConfig]], InProcessGrid] = lambda app, nodes: InProcessGrid(app, nodes, {}),
 ) -> tuple[Coordinator, RunDir, FakeScorer]:
     """A coordinator ready to train; resumes when `folder` holds a run."""
-    order = order or list(behaviours)
-    config = config or config_of(list(behaviours))
-    run = RunDir.resume(folder, config) if (folder / "config.yaml").exists() else RunDir.create(folder, config)
-    grid = InProcessGrid(client_of(behaviours, order), [{"partition-id": i} for i in range(len(order))], {})
+    order = order or list({**behaviours, **(watchers or {})})
+    config = config or config_of(order)
+    run = RunDir.open(folder, config, "auto")
+    nodes: list[UserConfig] = [{"partition-id": i} for i in range(len(order))]
     scorer = FakeScorer()
-    return Coordinator(config, run, grid, scorer, lambda event: None), run, scorer
+    built = grid(client_of(behaviours, order, watchers), nodes)
+    return Coordinator(config, run, built, scorer, lambda event: None), run, scorer
 
 
 def lines(run: RunDir, kind: str) -> list[dict[str, Any]]:

@@ -77,6 +77,18 @@ def test_multikrum_leaves_out_the_outlier() -> None:
     assert all(float(value.abs().max()) < 5 for value in got.values())
 
 
+def test_krum_takes_the_update_with_the_nearest_neighbours_part_by_part() -> None:
+    replies = [*REPLIES, reply("d", tensors(0.31)), reply("e", {n: v + 50 for n, v in tensors(0.3).items()})]
+    got = Aggregator(settings("krum", num_malicious_nodes=1)).combine(1, "m", CURRENT, replies)
+    for part in ("affine", "kernels"):
+        names = [name for name in NAMES if name.startswith(part)]
+        flat = np.array([np.concatenate([r.tensors["m"][n].numpy().ravel() for n in names]) for r in replies])
+        squared = ((flat[:, None] - flat[None]) ** 2).sum(-1)
+        scores = [np.sort(np.delete(row, i))[: len(replies) - 1 - 2].sum() for i, row in enumerate(squared)]
+        best = replies[int(np.argmin(scores))].tensors["m"]
+        assert all(torch.equal(got[name], best[name]) for name in names)
+
+
 def test_fedavgm_and_fedadam_follow_their_formulas_over_two_rounds() -> None:
     for name in ("fedavgm", "fedadam"):
         options = (

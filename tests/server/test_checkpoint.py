@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fed_fsad.errors import CheckpointError
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from server.standing import Standing
 
 TENSORS: dict[str, dict[str, Tensor]] = {
     "d24fad": {"z/b": torch.randn(2, 3), "a/a": torch.randn(())}, "sdmad": {"c/t": torch.randn(4).double()},
@@ -74,12 +75,17 @@ def nameless_run(folder: Path) -> None:
     (folder / "latest.json").write_text(json.dumps(pointer))
 
 
+def wrong_round(folder: Path) -> None:
+    pointer = json.loads((folder / "latest.json").read_text())
+    (folder / "latest.json").write_text(json.dumps({**pointer, "round": 99}))
+
+
 def empty_pointer(folder: Path) -> None:
     (folder / "latest.json").write_text("[]")
 
 
 @pytest.mark.parametrize(
-    "damage", [flip_a_byte, cut_short, remove, garble_pointer, foreign_format, nameless_run, empty_pointer]
+    "damage", [flip_a_byte, cut_short, remove, garble_pointer, foreign_format, nameless_run, wrong_round, empty_pointer]
 )
 def test_a_damaged_checkpoint_is_refused_in_one_sentence(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     saved(tmp_path)
@@ -92,15 +98,43 @@ def test_a_checkpoint_of_another_run_or_architecture_is_refused(tmp_path: Path) 
     saved(tmp_path)
     with pytest.raises(CheckpointError, match="another run"):
         load_checkpoint(tmp_path, "run-2", TENSORS)
-    others = [
-        {**TENSORS, "sdmad": {"c/t": torch.zeros(5).double()}},
-        {**TENSORS, "sdmad": {"c/t": torch.zeros(4)}},
-        {**TENSORS, "sdmad": {"c/u": torch.zeros(4).double()}},
-        {"d24fad": TENSORS["d24fad"]},
-    ]
-    for other in others:
-        with pytest.raises(CheckpointError, match=r"another architecture, sdmad c/[tu] differs"):
+    others: dict[str, dict[str, dict[str, Tensor]]] = {
+        r"sdmad c/t differs: it holds float64 \(4,\), this version trains float64 \(5,\)": {
+            **TENSORS, "sdmad": {"c/t": torch.zeros(5).double()},
+        },
+        r"sdmad c/t differs: it holds float64 \(4,\), this version trains float32 \(4,\)": {
+            **TENSORS, "sdmad": {"c/t": torch.zeros(4)},
+        },
+        r"sdmad c/t differs: it holds float64 \(4,\), this version trains nothing": {
+            **TENSORS, "sdmad": {"c/u": torch.zeros(4).double()},
+        },
+        r"other a/a differs: it holds nothing, this version trains float32 \(1,\)": {
+            **TENSORS, "other": {"a/a": torch.zeros(1)},
+        },
+    }  # fmt: skip
+    for words, other in others.items():
+        with pytest.raises(CheckpointError, match=f"another architecture, {words}; restore"):
             load_checkpoint(tmp_path, "run-1", other)
+    with pytest.raises(CheckpointError, match="another architecture, sdmad c/t differs"):
+        load_checkpoint(tmp_path, "run-1", {"d24fad": TENSORS["d24fad"]})
+
+
+def test_how_sites_stand_comes_back_with_the_round_and_is_not_trusted_unread(tmp_path: Path) -> None:
+    standing = Standing(2, [])
+    for site, status in (("a", "rejected"), ("b", "rejected"), ("b", "rejected"), ("c", "rejected"), ("c", "ok")):
+        standing.note(site, status, "NaN")
+    save_checkpoint(tmp_path, Checkpoint("run-1", 3, TENSORS, {}, standing.state()))
+    got = load_checkpoint(tmp_path, "run-1", TENSORS)
+    assert got is not None
+    again = Standing(2, [])
+    again.restore(got.standing)
+    assert again.state() == standing.state() == {"strikes": {"a": 1, "b": 2}, "suspended": again.suspended}
+    assert set(again.out) == {"b"}
+    again.restore({})
+    assert again.out == {}, "a checkpoint from before has no word on it"
+    for damaged in ({"strikes": 3}, {"strikes": {"a": "x"}}, {"suspended": [1]}):
+        with pytest.raises(CheckpointError, match="standing cannot be read"):
+            again.restore(damaged)
 
 
 def test_a_kill_between_the_two_writes_leaves_the_last_good_one(

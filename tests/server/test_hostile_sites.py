@@ -36,6 +36,7 @@ def record(**changes: Any) -> RecordDict:
         {**ACCOUNT, "epsilon": "1.0"}, {**ACCOUNT, "epsilon": float("nan")}, {**ACCOUNT, "epsilon": -1.0},
         {**ACCOUNT, "epsilon": True}, {**ACCOUNT, "delta": 1.0}, {**ACCOUNT, "delta": 0}, {**ACCOUNT, "unit": "nobody"},
         {"epsilon": 1.0}, {"epsilon": 1.0, "delta": 1e-5}, {"delta": 1e-5}, {"unit": "image"},
+        {"round": -1}, {"round": True}, {"round": 1.5}, {"round": "2"}, {"attempt": 2**40}, {"run": 3},
     ],
     ids=str,
 )  # fmt: skip
@@ -96,6 +97,20 @@ def test_names_of_arrays_are_short_and_printable(name: str) -> None:
 def test_figures_are_few_and_have_plain_names(figures: dict[str, Any]) -> None:
     with pytest.raises(MalformedMessage):
         Reply.unpack(RecordDict({**record(), "metrics.d24fad": MetricRecord(figures)}))
+
+
+def test_figures_of_an_evaluation_are_held_to_the_same_and_never_mix_with_the_others() -> None:
+    told = MetricRecord({"headline": 0.5, "low": float("nan")})
+    reply = Reply.unpack(RecordDict({**record(), "evaluation.d24fad": told}))
+    assert (reply.evaluation, reply.metrics) == ({"d24fad": {"headline": 0.5}}, {})
+    with pytest.raises(MalformedMessage):
+        Reply.unpack(RecordDict({**record(), "evaluation.d24fad": MetricRecord({"a\nb": 1.0})}))
+
+
+def test_a_role_that_does_not_exist_is_that_of_everybody() -> None:
+    assert [Reply.unpack(record(role=role)).role for role in ("boss", 3, "predict-only")] == [
+        "train", "train", "predict-only",
+    ]  # fmt: skip
 
 
 def test_figures_that_are_not_finite_are_left_out() -> None:
@@ -212,10 +227,10 @@ def test_the_run_waits_for_all_sites_and_then_goes_on_with_enough() -> None:
     grid.listed = [0, 1]
     warnings: list[str] = []
     roster = Roster(grid, ["a", "b", "c"], warnings.append)
-    assert list(roster.wait_for(2, 0.05, hoped=3)) == ["a", "b"]
+    assert list(roster.wait_for(2, 0.05, lambda site: True, hoped=3)) == ["a", "b"]
     assert warnings == ["after 0.05 s the run goes on without c, who may still join"]
     grid.listed = [0, 1, 2]
-    assert list(roster.wait_for(2, 0.05, hoped=3)) == ["a", "b", "c"]
+    assert list(roster.wait_for(2, 0.05, lambda site: True, hoped=3)) == ["a", "b", "c"]
 
 
 def test_sites_that_are_not_connected_count_towards_the_majority(tmp_path: Path) -> None:

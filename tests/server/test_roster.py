@@ -24,6 +24,10 @@ def roster(answers: list[Reply | None], expected: list[str]) -> tuple[Roster, li
     return Roster(grid, expected, warnings.append), warnings
 
 
+def everybody(site: str) -> bool:
+    return True
+
+
 def test_sites_are_listed_by_name_not_by_node() -> None:
     found, warnings = roster([Reply("z", __version__), Reply("a", __version__)], ["a", "z"])
     assert list(found.present()) == ["a", "z"]
@@ -34,8 +38,8 @@ def test_sites_are_listed_by_name_not_by_node() -> None:
 def test_missing_sites_are_named_after_the_deadline() -> None:
     found, _ = roster([Reply("a", __version__)], ["a", "b", "c"])
     with pytest.raises(FederationError, match=r"after 0\.05 s only 1 of the 3 .* missing: b, c; start them"):
-        found.wait_for(3, 0.05)
-    assert list(found.wait_for(1, 0.05)) == ["a"]
+        found.wait_for(3, 0.05, everybody)
+    assert list(found.wait_for(1, 0.05, everybody)) == ["a"]
 
 
 def test_two_sites_of_one_name_stop_the_run() -> None:
@@ -53,7 +57,13 @@ def test_strangers_other_versions_broken_and_silent_nodes_are_left_out_with_a_re
     assert list(found.present()) == ["a"]
     text = "\n".join(warnings)
     assert all(
-        word in text for word in ("'stranger' is not in the config", "0.0.1", "did not say", "ill cannot take part")
+        word in text
+        for word in (
+            "'stranger' is not in the config",
+            f"old runs fed_fsad 0.0.1 and the server {__version__}",
+            "did not say",
+            "ill cannot take part",
+        )
     )
     found.present()
     assert len(warnings) == 4, "a node is asked once, not in every round"

@@ -12,7 +12,7 @@ from fed_fsad.errors import FederationError
 from fed_fsad.messages import Instruction, Reply
 from fed_fsad.summary import summarise
 from server.checkpoint import load_checkpoint
-from tests.server.fakes import Behaviour, FakeScorer, altered, config_of, coordinator, failing, honest, lines
+from tests.server.fakes import Behaviour, FakeScorer, altered, answering, config_of, coordinator, failing, honest, lines
 
 
 def final(run_path: Path, run_id: str) -> dict[str, Tensor]:
@@ -55,10 +55,6 @@ def huge(tensors: dict[str, Tensor]) -> None:
 
 def counting(site: str, count: int) -> Behaviour:
     return honest(site, examples=count)
-
-
-def answering(reply: Reply | RecordDict) -> Behaviour:
-    return lambda instruction: reply
 
 
 def impostor(instruction: Instruction) -> Reply:
@@ -116,7 +112,7 @@ def test_a_bad_update_is_left_out_and_named_and_the_round_goes_on(tmp_path: Path
 def test_when_every_site_fails_the_run_fails_and_says_who_and_why(tmp_path: Path) -> None:
     federation, run, _ = coordinator(tmp_path, {"a": failing, "b": altered("b", nan)})
     with pytest.raises(
-        FederationError, match=r"(?s)round 1 got 0 valid replies.*a: its app failed.*b: d24fad.*NaN.*--resume"
+        FederationError, match=r"(?s)round 1 got 0 valid replies.*a: its app failed.*b: d24fad.*NaN.*--resume auto"
     ):
         federation.train()
     assert not (tmp_path / "checkpoints").exists()
