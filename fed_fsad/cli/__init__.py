@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fed_fsad.cli import report, simulate, watch
+from fed_fsad.cli import data, provision, report, server, simulate, site, watch
 from fed_fsad.errors import UserError
 from fed_fsad.switches import SWITCHES
 
@@ -22,6 +22,10 @@ app = typer.Typer(
 app.command("simulate")(simulate.simulate)
 app.command("report")(report.report)
 app.command("watch")(watch.watch)
+app.add_typer(site.app, name="site")
+app.add_typer(provision.app, name="provision")
+app.add_typer(server.app, name="server")
+app.add_typer(data.app, name="data")
 
 
 @app.callback()
@@ -29,7 +33,9 @@ def options(verbose: bool = typer.Option(False, "--verbose", "-v", help="Show th
     """Settings of every command."""
     for switch, value in SWITCHES.items():
         os.environ.setdefault(switch, value)
-    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
+    screen = logging.StreamHandler()
+    screen.setLevel(logging.INFO if verbose else logging.ERROR)  # a site's own log may listen to more
+    logging.basicConfig(level=screen.level, format="%(name)s: %(message)s", handlers=[screen])
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fed_fsad.cli.options import Overrides, ResumeMode, Trackers
+
 if TYPE_CHECKING:
     from fed_fsad.rundir import RunDir
 
@@ -17,12 +19,9 @@ def simulate(
     config: Annotated[Path, typer.Argument()],
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/NAME.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of your images; short for --set data.root=DIR.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override any key: --set federation.rounds=3.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out after a stop, bit for bit.")
-    ] = False,
+    set_: Overrides = None,
+    resume: ResumeMode = "fresh",
+    track: Trackers = None,
 ) -> None:
     """Train the federation of CONFIG on this machine, evaluate it, compare it, and write a report.
 
@@ -30,6 +29,7 @@ def simulate(
     """
     from fed_fsad.config import load_config  # imported late: `--help` should not wait for torch
     from fed_fsad.progress import make_progress
+    from fed_fsad.tracking import Tracked
     from simulations.simulate import simulate as run_simulation
 
     # Quoted, because a path may hold what YAML would read as something else.
@@ -38,14 +38,15 @@ def simulate(
     console = Console()
     folder = out or Path("runs") / settings.name
     try:
-        run = run_simulation(settings, folder, make_progress(console), resume)
+        run = run_simulation(settings, folder, Tracked(make_progress(console), track or [], folder), resume)
     except KeyboardInterrupt:
-        Console(stderr=True, soft_wrap=True).print(f"stopped; continue {escape(str(folder))} with --resume")
+        Console(stderr=True, soft_wrap=True).print(f"stopped; continue {escape(str(folder))} with --resume auto")
         raise
-    _print_result(console, run)
+    print_result(console, run)
 
 
-def _print_result(console: Console, run: "RunDir") -> None:
+def print_result(console: Console, run: "RunDir") -> None:
+    """The closing tables, the sites' privacy claims, and where the report lies."""
     summary = run.summary()
     for name, block in summary["methods"].items():
         console.print(closing_table(name, block))

@@ -113,7 +113,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
     monkeypatch.setattr("simulations.simulate.simulate", interrupted)
     code, _, err = called(monkeypatch, capsys, "simulate", DEMO, "--out", "some/where")
-    assert (code, err) == (130, "stopped; continue some/where with --resume\n")
+    assert (code, err) == (130, "stopped; continue some/where with --resume auto\n")
 
 
 def test_a_data_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
