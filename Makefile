@@ -1,5 +1,6 @@
 # make demo    a whole federation on this machine, from nothing to a report
 # make test    lint, types and every test
+# make docs    the documentation as pages, build/docs/index.html
 # make flower  the demo on Flower's own engine (it leaves Flower's local SuperLink running)
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,16 +12,19 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test flower lint types tests clean
+.PHONY: demo test flower docs lint types tests clean
 
 demo: .venv/installed
-	$(BIN)/fed-fsad simulate configs/demo.yaml --out $(DEMO) $(if $(wildcard $(DEMO)/config.yaml),--resume)
+	$(BIN)/fed-fsad simulate configs/demo.yaml --out $(DEMO) --resume auto
 
 flower: export FLWR_HOME := $(CURDIR)/.flower
 flower: export PATH := $(CURDIR)/$(BIN):$(PATH)
 flower: .venv/installed
 	flwr run . --stream --federation-config 'num-supernodes=4 client-resources-num-cpus=1' \
-	  --run-config 'config="$(CURDIR)/configs/demo.yaml" out="$(CURDIR)/runs/flower" resume=$(if $(wildcard runs/flower/config.yaml),true,false)'
+	  --run-config 'config="$(CURDIR)/configs/demo.yaml" out="$(CURDIR)/runs/flower" resume="auto"'
+
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict --quiet
 
 test: lint types tests
 

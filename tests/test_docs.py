@@ -21,6 +21,7 @@ from fed_fsad import methods
 from fed_fsad.cli import app
 from fed_fsad.config import Config, parse_config
 from fed_fsad.config.schema import Federation, Strategy
+from fed_fsad.data.settings import FolderData, Reading, Tiles
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.methods import d24fad, sdmad
 from fed_fsad.methods.d24fad.settings import TeacherSettings
@@ -40,8 +41,11 @@ TABLES: list[tuple[str, str, type[BaseModel], type[BaseModel] | None]] = [
     ("methods.md", "", sdmad.Settings, TrainingSettings),
     ("methods.md", "", EvaluationSettings, None),
     ("privacy.md", "", Policy, None),
+    ("own-data.md", "data.", FolderData, None),
     ("running.md", "", Federation, None),
     ("running.md", "strategy.", Strategy, None),
+    ("formats.md", "reading.", Reading, None),
+    ("formats.md", "reading.tiles.", Tiles, None),
 ]
 """(page, prefix of its keys, settings, base whose keys stand in a table of their own)."""
 
@@ -168,7 +172,7 @@ def test_every_key_of_the_config_that_is_named_exists(page: Path) -> None:
     """`federation.rounds` and the like, in running text and behind --set."""
     text = page.read_text(encoding="utf-8")
     groups = {name for name in ("federation", "evaluation", "privacy") if name in Config.model_fields}
-    pattern = rf"\b({'|'.join(groups)})\.([a-z_]+)\b(?![./(])"
+    pattern = rf"\b({'|'.join(groups)})\.(?!yaml\b)([a-z_]+)\b(?![./(])"
     for group, key in re.findall(pattern, " ".join([*quoted(text), *re.findall(r"--set (\S+)", text)])):
         kind = Config.model_fields[group].annotation
         assert isinstance(kind, type)
@@ -253,7 +257,10 @@ def check_command(group: Any, words: list[str], where: str) -> None:
         context = group.make_context("fed-fsad", list(asked), resilient_parsing=not asked)
         if asked:
             name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
-            command.make_context(name, rest, parent=context, resilient_parsing=not rest)
+            if isinstance(command, typer.core.TyperGroup):
+                check_command(command, rest, where)
+            else:
+                command.make_context(name, rest, parent=context, resilient_parsing=not rest)
     except SystemExit as error:
         raise AssertionError(said) from error
     except Exception as error:
@@ -270,7 +277,12 @@ def test_every_make_target_exists(page: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["fed-fsad simulat configs/demo.yaml", "fed-fsad simulate configs/demo.yaml --ou x", "fed-fsad simulate --out x"],
+    [
+        "fed-fsad simulat configs/demo.yaml",
+        "fed-fsad simulate configs/demo.yaml --ou x",
+        "fed-fsad simulate --out x",
+        "fed-fsad data preview simulated --ou x",
+    ],
 )
 def test_a_wrong_command_would_be_noticed(wrong: str) -> None:
     ((words),) = commands(f"```sh\n{wrong}\n```\n", "fed-fsad")

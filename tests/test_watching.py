@@ -12,7 +12,7 @@ from fed_fsad.config import parse_config
 from fed_fsad.errors import CheckpointError
 from fed_fsad.progress import PlainProgress
 from fed_fsad.rundir import RunDir
-from fed_fsad.watching import follow
+from fed_fsad.watching import follow, show
 
 CONFIG = """
 name: watched
@@ -53,7 +53,7 @@ def test_old_and_new_events_are_shown_once_until_the_summary_ends_it(
 
 def test_a_writer_that_is_gone_ends_it_too(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     run.log(warning(1))
-    assert follow(run, PlainProgress(), over=lambda: True) == {}
+    show(run, PlainProgress(), 0, over=lambda: True)
     assert capsys.readouterr().out == "warning: number 1\n"
 
 
