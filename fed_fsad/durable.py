@@ -1,6 +1,10 @@
-"""Writing that survives a crash: what these functions have returned from is on the disk."""
+"""Writing that survives a crash: what these functions have returned from is on the disk. And writing alone."""
 
+import fcntl
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,3 +36,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def alone(path: Path, patience_s: float) -> Iterator[None]:
+    """Hold the lock file `path` against every other process; one that dies lets go of it.
+
+    Raises BlockingIOError when another process still has it after `patience_s` seconds, OSError when it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience_s
+    with path.open("ab") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.2)
+        yield
