@@ -1,17 +1,23 @@
-"""`python -m pretraining teacher | clip | figures`."""
+"""`python -m pretraining teacher | distil | clip | figures`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from fed_fsad.assets import ROOT, asset
-from fed_fsad.errors import UserError
-from pretraining.build import make_clip, make_teacher
+from fed_fsad.errors import ConfigError, UserError
+from fed_fsad.methods.d24fad.backbones import build_teacher
+from fed_fsad.methods.d24fad.settings import TeacherSettings
+from fed_fsad.methods.d24fad.teacher import Teacher
+from pretraining.build_clip import make_clip
+from pretraining.build_teacher import make_distilled, make_teacher
 from pretraining.card import read_card
-from pretraining.figures import deviations, embedded_tables
+from pretraining.figures import CARD_SEEDS, Measures, deviations, embedded_tables
+from pretraining.presets import CLIP, DISTILLED, TEACHER, Preset, Run
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 console = Console()
@@ -19,49 +25,100 @@ TOLERANCE = 0.005
 """Figures may move this much between machines, whose convolutions round differently."""
 
 Seed = Annotated[int, typer.Option(min=0, help="Every draw follows from it.")]
-Steps = Annotated[int, typer.Option(min=1, help="Gradient steps.")]
-Images = Annotated[int, typer.Option(min=2, help="Test images behind every figure of the card.")]
-Work = Annotated[Path, typer.Option(help="Where state files lie; a run that was broken off goes on from there.")]
+PresetName = Annotated[Preset, typer.Option("--preset", help="cpu: an hour or two on two cores; gpu: minutes.")]
+Images = Annotated[int | None, typer.Option(min=1, help="Images to learn from, in place of the preset's.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Gradient steps, in place of the preset's.")]
+Count = Annotated[int, typer.Option(min=2, help="Test images of each label behind every figure of the card.")]
+Folder = Annotated[Path, typer.Option(help="Where state files lie.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the state file that a broken-off run left.")]
 Out = Annotated[Path, typer.Option(help="Where weights and card are written.")]
 Real = Annotated[Path | None, typer.Option(help="Folder of real image sets for further figures.")]
+Reference = Annotated[str, typer.Option(help="The ResNet-50's weights: torchvision's name for them, or a file.")]
+Rival = Annotated[str | None, typer.Option(help="A ResNet-50's weights, to stand beside the teacher.")]
+Variant = Annotated[str, typer.Option(help="The ResNet-50's variant, v1.5 (torchvision's) or v1 (Caffe's).")]
+WORK = Path("runs/pretraining")
 
 
 @app.command()
 def teacher(
     seed: Seed = 0,
-    steps: Steps = 1600,
-    images: Images = 60,
-    work: Work = Path("runs/pretraining"),
+    preset: PresetName = Preset.CPU,
+    steps: Steps = None,
+    count: Count = 100,
+    work: Folder = WORK,
+    resume: Resume = False,
     out: Out = ROOT,
     real: Real = None,
+    reference: Rival = None,
+    variant: Variant = "v1.5",
 ) -> None:
-    """Train the embedded D²4FAD teacher on formula-made images."""
-    console.print(make_teacher(seed, steps, images, work, out, real))
+    """Train the embedded D²4FAD teacher on formula-made families."""
+    run = Run(seed, TEACHER[preset].changed(None, steps), work, out, resume)
+    console.print(
+        make_teacher(run, Measures(count, CARD_SEEDS, real, _resnet50(reference, variant) if reference else None))
+    )
+
+
+@app.command()
+def distil(
+    seed: Seed = 0,
+    preset: PresetName = Preset.CPU,
+    images: Images = None,
+    steps: Steps = None,
+    count: Count = 100,
+    work: Folder = WORK,
+    resume: Resume = False,
+    out: Out = ROOT,
+    real: Real = None,
+    reference: Reference = "IMAGENET1K_V1",
+    variant: Variant = "v1.5",
+    begin: Annotated[Path | None, typer.Option(help="Weights of an earlier teacher to train on from.")] = None,
+) -> None:
+    """Distil the embedded D²4FAD teacher from an ImageNet ResNet-50."""
+    run = Run(seed, DISTILLED[preset].changed(images, steps), work, out, resume)
+    large = _resnet50(reference, variant)
+    console.print(make_distilled(run, large, begin, Measures(count, CARD_SEEDS, real, large)))
 
 
 @app.command()
 def clip(
     seed: Seed = 0,
-    steps: Steps = 900,
-    images: Images = 16,
-    work: Work = Path("runs/pretraining"),
+    preset: PresetName = Preset.CPU,
+    images: Images = None,
+    steps: Steps = None,
+    count: Count = 16,
+    work: Folder = WORK,
+    resume: Resume = False,
     out: Out = ROOT,
-    corpus: Annotated[int, typer.Option(min=1, help="Phantoms to learn from.")] = 10000,
+    begin: Annotated[Path | None, typer.Option(help="Folder of an earlier CLIP to train on from.")] = None,
 ) -> None:
     """Train the embedded CLIP on phantoms, captions and signs."""
-    console.print(make_clip(seed, steps, images, work, out, corpus))
+    run = Run(seed, CLIP[preset].changed(images, steps), work, out, resume)
+    console.print(make_clip(run, count, begin))
 
 
 @app.command()
-def figures(real: Real = None) -> None:
+def figures(
+    real: Real = None,
+    reference: Rival = None,
+    variant: Variant = "v1.5",
+) -> None:
     """Take the figures of both cards again from the embedded weights; exit code 1 when one is off its card."""
     cards = {name: read_card(asset(f"{name}/card.md")) for name in ("teacher", "clip")}
-    found = embedded_tables(cards, real)
+    found = embedded_tables(cards, real, _resnet50(reference, variant) if reference else None)
     console.print_json(data={name: dict(tables) for name, tables in found.items()})
     off = deviations(cards, found, TOLERANCE)
     for where, (stated, figure) in off.items():
         console.print(f"{where}: the card says {stated:.3f}, found {figure:.3f}")
     raise typer.Exit(int(bool(off)))
+
+
+def _resnet50(weights: str, variant: str) -> Teacher:
+    try:
+        settings = TeacherSettings.model_validate({"name": "resnet50", "weights": weights, "variant": variant})
+    except ValidationError as error:
+        raise ConfigError(f"--variant {variant} is not known; choose v1.5 or v1") from error
+    return build_teacher(settings, 0)
 
 
 if __name__ == "__main__":

@@ -3,29 +3,31 @@
 import hashlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from fed_fsad.assets import SUMS, read_sums
+from pretraining.device import best_device
 from pretraining.training import Plan, Point
 
 Table = Mapping[str, Mapping[str, float]]
 """Row name to column name to figure."""
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Card:
     """How weights were made and what they reach.
 
-    text: prose. images: size of the test sets, as `teacher_tables` and `clip_tables` take it. tables: heading to
-    figures. curve: the whole run.
+    text: prose. images: size of the test sets, as `teacher_tables` and `clip_tables` take it. seeds: of the test sets,
+    whose figures are averaged. tables: heading to figures. curve: the whole run.
     """
 
     title: str
@@ -33,6 +35,7 @@ class Card:
     command: str
     plan: Plan
     images: int
+    seeds: Sequence[int]
     tables: Mapping[str, Table]
     curve: list[Point]
 
@@ -56,6 +59,12 @@ def halved(value: Tensor) -> Tensor:
     return value.detach().to(torch.float16).contiguous() if value.is_floating_point() else value
 
 
+def as_stored(network: NetworkT) -> NetworkT:
+    """The network with its weights rounded as the file will hold them, so that a card's figures are the file's."""
+    network.cpu().load_state_dict({name: halved(value) for name, value in network.state_dict().items()})
+    return network.eval()
+
+
 def read_card(path: Path) -> dict[str, Any]:
     """The machine-readable head of a card: command, plan, sha256, hardware, cpu_seconds, figures."""
     _, head, _ = path.read_text().split("---\n", 2)
@@ -68,9 +77,10 @@ def _written(card: Card, digest: str, size: int) -> str:
         "command": card.command,
         "plan": vars(card.plan),
         "images": card.images,
+        "seeds": list(card.seeds),
         "sha256": digest,
         "bytes": size,
-        "hardware": f"one thread of {_processor()}, torch {torch.__version__}",
+        "hardware": f"{_hardware()}, torch {torch.__version__}",
         "cpu_seconds": card.curve[-1]["cpu_seconds"],
         "figures": {heading: _figures(table) for heading, table in card.tables.items()},
     }
@@ -94,6 +104,11 @@ def _figures(table: Table) -> dict[str, dict[str, float]]:
 
 def _rounded(figure: float) -> float:
     return round(float(figure), 3)
+
+
+def _hardware() -> str:
+    """The GPU that training runs on, else one thread of the processor."""
+    return torch.cuda.get_device_name() if best_device().type == "cuda" else f"one thread of {_processor()}"
 
 
 def _processor() -> str:

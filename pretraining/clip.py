@@ -45,9 +45,9 @@ Patches are averaged rather than read at a class token: a small tower then learn
 """
 
 
-def clip_plan(seed: int, steps: int) -> Plan:
-    """The recipe of the embedded CLIP."""
-    return Plan("clip", seed, steps, lr=1.5e-3, weight_decay=0.05, save_every=50)
+def clip_plan(seed: int, steps: int, begun: str = "") -> Plan:
+    """The recipe of the embedded CLIP. begun: SHA-256 of the weights it goes on from, none when from nothing."""
+    return Plan("clip", seed, steps, lr=1e-3 if begun else 1.5e-3, weight_decay=0.05, save_every=50, begun=begun)
 
 
 class ClipTraining(nn.Module):
@@ -60,7 +60,9 @@ class ClipTraining(nn.Module):
         self.model = build_embedded(config, seed)
         vision, transform = config["model_cfg"]["vision_cfg"], config["preprocess_cfg"]
         self.cells: int = vision["image_size"] // vision["patch_size"]
-        self.mean, self.std = (torch.tensor(transform[key]).view(3, 1, 1) for key in ("mean", "std"))
+        self.mean, self.std = (
+            nn.Buffer(torch.tensor(transform[key]).view(3, 1, 1), persistent=False) for key in ("mean", "std")
+        )
         backbone = Backbone("training", self.model, tokenizer, self.mean, self.std, vision["image_size"], "")
         self.text = TextTower(backbone)
         with torch.random.fork_rng(devices=[]):
@@ -74,10 +76,10 @@ class ClipTraining(nn.Module):
         organs = rng.permutation(list(self.corpus.by_organ))[:ORGANS_PER_STEP]
         drawn = np.stack([rng.choice(self.corpus.by_organ[organ], IMAGES) for organ in organs])
         indices = drawn.T.flatten().tolist()
-        images, masks = self.corpus.pixels(indices, rng)
+        images, masks = (part.to(self.mean.device) for part in self.corpus.pixels(indices, rng))
         embedding, tokens = self._see(images)
         seen = self._patch_loss(tokens, masks, indices)
-        if step < LOOKING * self.plan.steps:
+        if step < LOOKING * self.plan.steps and not self.plan.begun:
             return seen
         captions = [self.corpus.caption(i, rng) for i in indices[: CAPTIONS * ORGANS_PER_STEP]]
         with torch.no_grad():
@@ -101,14 +103,14 @@ class ClipTraining(nn.Module):
 
     def read(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings [N, D] of the texts, cut after the longest one."""
-        tokens = self.tokenizer(list(texts))
+        tokens = self.tokenizer(list(texts)).to(self.mean.device)
         return self.text.encode(tokens[:, : int(tokens.argmax(1).max()) + 1], None, None)
 
     def _caption_loss(self, images: Tensor, captions: list[str], indices: list[int], scale: Tensor) -> Tensor:
         """Both directions; captions of images with the same organ and findings are positives of each other's images."""
         logits = scale * images @ self.read(captions).T
         names = [(self.corpus.samples[i].task, self.corpus.samples[i].categories) for i in indices[: len(captions)]]
-        same = torch.tensor([[one == other for other in names] for one in names])
+        same = torch.tensor([[one == other for other in names] for one in names], device=logits.device)
         return (multi_positive(logits, same) + multi_positive(logits.T, same.T)) / 2
 
     def _sign_loss(self, images: Tensor, indices: list[int], scale: Tensor) -> Tensor:
@@ -125,10 +127,11 @@ class ClipTraining(nn.Module):
             own = [i for i, sample in enumerate(samples) if sample.task == table.task]
             labels = table.labels([samples[i].categories for i in own])
             groups = torch.cat([~labels.any(1, keepdim=True), labels], dim=1)
-            shown = (groups.float() @ table.member.float()) > 0
+            shown = ((groups.float() @ table.member.float()) > 0).to(images.device)
             logits = scale * images[own] @ signs.T
             matched = multi_positive(logits, shown) + multi_positive(logits.T, shown.T)
-            told_apart = sign_loss(sign_means(logits, table.member), labels, inter_weight=1.0)
+            means = sign_means(logits, table.member.to(images.device))
+            told_apart = sign_loss(means, labels.to(images.device), inter_weight=1.0)
             losses.append(matched + told_apart.mean())
         return torch.stack(losses).mean() / 2
 
@@ -139,7 +142,7 @@ class ClipTraining(nn.Module):
         balance = lesion / lesion.sum().clamp(min=1) + (1 - lesion) / (1 - lesion).sum().clamp(min=1)
         where = F.binary_cross_entropy_with_logits(read[..., 0], lesion, balance, reduction="sum") / 2
         kinds = self.corpus.kinds
-        shown = torch.tensor([[kind in self.corpus.findings(i) for kind in kinds] for i in indices]).float()
+        shown = torch.tensor([[kind in self.corpus.findings(i) for kind in kinds] for i in indices]).to(masks)
         share = shown / shown.sum(1, keepdim=True).clamp(min=1)
         unlike = -(read[..., 1:].log_softmax(-1) * share.unsqueeze(1)).sum(-1)
         what: Tensor = (unlike * lesion).sum() / lesion.sum().clamp(min=1)

@@ -1,6 +1,7 @@
 """Few-shot episodes of formula-made families, as tensors (ours)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -24,6 +25,12 @@ class FamilyEpisodes:
     region: Tensor
     altered: Tensor
     supports: int
+
+    def to(self, device: torch.device) -> Self:
+        """The same episodes there."""
+        return replace(
+            self, **{name: getattr(self, name).to(device) for name in ("pixels", "texture", "region", "altered")}
+        )
 
     def altered_share(self, cells: int) -> Tensor:
         """The queries' altered share of each of cells x cells fields, [E, Q, cells, cells]."""

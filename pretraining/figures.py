@@ -1,18 +1,29 @@
 """The tables of the cards; one command takes all of them again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 from open_clip.model import CLIP
-from torch import nn
 
 from fed_fsad.assets import asset
 from fed_fsad.data.phantoms import ORGANS
+from fed_fsad.methods.d24fad.resnet import SmallResNet
+from fed_fsad.methods.d24fad.teacher import Teacher
 from fed_fsad.methods.sdmad.backbone import Tokenizer, build_embedded, load_backbone, read_config
 from pretraining.card import Table
-from pretraining.measure import DetectionSet, detection_figures, load_teacher, phantom_detection_sets
+from pretraining.device import CPU
+from pretraining.measure import (
+    DetectionSet,
+    detection_figures,
+    frozen,
+    load_teacher,
+    phantom_detection_sets,
+    raw_pixel_figures,
+)
 from pretraining.protocol import validation_seed
 from pretraining.real import real_detection_sets
 from pretraining.teacher import SIZE, new_network
@@ -21,24 +32,46 @@ from pretraining.zero_shot import averaged, category_sets, zero_shot_figures
 REPORTED = "brain_mri"
 """The organ the demo reports on: no choice about the teacher ever looks at it."""
 CHOICE_SEED, CARD_SEED = 0, 1
-"""Validation seeds: choices are made on one, cards state the other."""
+"""Validation seeds: choices are made on one, CLIP's card states the other."""
+CARD_SEEDS = (1, 2, 3)
+"""Validation seeds of a new teacher's card: other test images and other support draws, averaged."""
 OTHERS = tuple(organ for organ in ORGANS if organ != REPORTED)
+SeededSets = dict[int, dict[str, DetectionSet]]
 
 
-def teacher_tables(network: nn.Module, seed: int, count: int, real: Path | None) -> dict[str, Table]:
-    """The teacher's card: AUROC at K = 4 beside that of the same network untrained.
+@dataclass(frozen=True)
+class Measures:
+    """What a teacher's figures are taken on and stand beside.
 
-    count: test images of each label per phantom organ. real: folder of the real sets, left out when None.
+    count: test images of each label per phantom organ. seeds: of the test sets and support draws, averaged. real:
+    folder of the real sets. large: an ImageNet ResNet-50.
+    What is None is left out.
     """
-    phantoms = phantom_detection_sets(tuple(ORGANS), validation_seed(CARD_SEED), count, SIZE)
-    untrained = new_network(seed)
-    tables: dict[str, Table] = {
-        "Phantom organs that choices looked at": _beside(network, untrained, {o: phantoms[o] for o in OTHERS}),
-        "Reported phantom organ, never looked at": _beside(network, untrained, {REPORTED: phantoms[REPORTED]}),
+
+    count: int
+    seeds: Sequence[int]
+    real: Path | None
+    large: Teacher | None
+
+
+def teacher_tables(network: SmallResNet, seed: int, measures: Measures) -> dict[str, Table]:
+    """The teacher's card: AUROC at K = 4, mean over the seeds, beside the same network untrained and raw pixels."""
+    rivals = {"": frozen(network), "untrained ": frozen(new_network(seed))}
+    rivals |= {"ResNet-50 ": measures.large.to(CPU)} if measures.large else {}
+    organs = tuple(ORGANS)
+    phantoms = {s: phantom_detection_sets(organs, validation_seed(s), measures.count, SIZE) for s in measures.seeds}
+    tables = {
+        "Phantom organs that choices looked at": _beside(rivals, _only(OTHERS, phantoms)),
+        "Reported phantom organ, never looked at": _beside(rivals, _only((REPORTED,), phantoms)),
     }
-    if real is not None:
-        tables["Real images, never looked at"] = _beside(network, untrained, real_detection_sets(real, SIZE, CARD_SEED))
+    if measures.real is not None:
+        sets = {s: real_detection_sets(measures.real, SIZE, s) for s in measures.seeds}
+        tables["Real images, never looked at"] = _beside(rivals, sets)
     return tables
+
+
+def _only(organs: Sequence[str], sets: SeededSets) -> SeededSets:
+    return {seed: {organ: found[organ] for organ in organs} for seed, found in sets.items()}
 
 
 def clip_tables(
@@ -61,13 +94,16 @@ def clip_tables(
     return tables
 
 
-def embedded_tables(cards: Mapping[str, Mapping[str, Any]], real: Path | None) -> dict[str, dict[str, Table]]:
+def embedded_tables(
+    cards: Mapping[str, Mapping[str, Any]], real: Path | None, large: Teacher | None
+) -> dict[str, dict[str, Table]]:
     """The tables of the teacher's and CLIP's cards, taken again from the weights in the wheel."""
     config = read_config(asset("clip/model.json"))
     backbone = load_backbone("embedded", None, 0)
     teacher, clip = cards["teacher"], cards["clip"]
+    measures = Measures(teacher["images"], teacher["seeds"], real, large)
     return {
-        "teacher": teacher_tables(load_teacher(), teacher["plan"]["seed"], teacher["images"], real),
+        "teacher": teacher_tables(load_teacher(), teacher["plan"]["seed"], measures),
         "clip": clip_tables(backbone.model, config, backbone.tokenizer, clip["plan"]["seed"], clip["images"]),
     }
 
@@ -75,21 +111,34 @@ def embedded_tables(cards: Mapping[str, Mapping[str, Any]], real: Path | None) -
 def deviations(
     cards: Mapping[str, Mapping[str, Any]], found: Mapping[str, Mapping[str, Table]], tolerance: float
 ) -> dict[str, tuple[float, float]]:
-    """Figures that differ from their card by more than the tolerance: where, to what is stated and what was found."""
+    """Figures that differ from their card by more than the tolerance: where, to what is stated and what was found.
+
+    What a card does not state is not off.
+    """
     off = {}
     for name, tables in found.items():
         for heading, table in tables.items():
             for row, figures in table.items():
-                for column, figure in figures.items():
-                    stated = cards[name]["figures"][heading][row][column]
+                stated_row = cards[name]["figures"].get(heading, {}).get(row, {})
+                for column in figures.keys() & stated_row.keys():
+                    figure, stated = figures[column], stated_row[column]
                     if not abs(stated - figure) <= tolerance:  # a NaN is off, too
                         off[f"{name} > {heading} > {row} > {column}"] = (stated, figure)
     return off
 
 
-def _beside(network: nn.Module, untrained: nn.Module, sets: Mapping[str, DetectionSet]) -> Table:
-    trained, control = detection_figures(network, sets, CARD_SEED), detection_figures(untrained, sets, CARD_SEED)
-    rows = {name: _joined(trained[name], control[name]) for name in sets}
+def _beside(rivals: Mapping[str, Teacher], sets: SeededSets) -> Table:
+    """Rows: organs and their mean. Columns: every score of every rival, and raw pixels; means over the seeds."""
+    runs = []
+    for seed, held in sets.items():
+        columns: dict[str, dict[str, float]] = {organ: {} for organ in held}
+        for prefix, rival in rivals.items():
+            for organ, figures in detection_figures(rival, held, seed).items():
+                columns[organ] |= {prefix + name: figure for name, figure in figures.items()}
+        for organ, figures in raw_pixel_figures(held, seed).items():
+            columns[organ] |= figures
+        runs.append(columns)
+    rows = {o: {c: fmean(run[o][c] for run in runs) for c in columns} for o, columns in runs[0].items()}
     return rows | {"mean": averaged(rows)} if len(rows) > 1 else rows
 
 

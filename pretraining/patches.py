@@ -23,7 +23,7 @@ def patch_distance(queries: Sequence[Tensor], supports: Sequence[Tensor]) -> Ten
 
 def position_distance(queries: Sequence[Tensor], supports: Sequence[Tensor], cells: int) -> Tensor:
     """1 - cosine to the nearest support at the same position, summed over scales: [E, Q, cells, cells]."""
-    total = torch.zeros(())
+    total = queries[0].new_zeros(())
     for query, support in zip(queries, supports, strict=True):
         similarity = F.cosine_similarity(query.unsqueeze(2), support.unsqueeze(1), dim=3)
         total = total + _resized(1 - similarity.amax(2), cells)

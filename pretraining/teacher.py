@@ -17,7 +17,7 @@ from pretraining.training import Plan
 
 SIZE = 96
 CELLS = 12
-EPISODES, SUPPORTS, QUERIES = 4, 4, 4
+SUPPORTS, QUERIES = 4, 4
 CLEARLY = 0.3
 """A field counts as altered when more than this share of its pixels is."""
 
@@ -63,9 +63,9 @@ class Judge(nn.Module):
 class TeacherTraining(nn.Module):
     """The network with the parts that only training needs: a decoder and the calibration of distances."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, batch: int) -> None:
         super().__init__()
-        self.seed = seed
+        self.seed, self.episodes = seed, batch // (SUPPORTS + QUERIES)
         self.network = new_network(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "teacher", "decoder"))
@@ -78,7 +78,8 @@ class TeacherTraining(nn.Module):
 
     def loss(self, step: int) -> Tensor:
         """The step's loss: where each query is altered, whether it is, and the dense targets of every image."""
-        batch = family_episodes(self.seed, step, EPISODES, SUPPORTS, QUERIES, SIZE)
+        device = next(self.parameters()).device
+        batch = family_episodes(self.seed, step, self.episodes, SUPPORTS, QUERIES, SIZE).to(device)
         features = self.network(normalised(batch.pixels.flatten(0, 1)))
         episodes = [f.unflatten(0, batch.pixels.shape[:2]) for f in features[:3]]
         return self._alteration_loss(batch, episodes) + 0.5 * self._dense_loss(batch, features)

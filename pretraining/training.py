@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from fed_fsad.errors import CheckpointError
 
+Loss = Callable[[int], Tensor]
+"""The loss of a step by its number, drawn from nothing but that number and the plan's seed."""
 Point = dict[str, float]
 """One point of a learning curve: step, cpu_seconds, loss, and the watched figures."""
 
@@ -22,7 +24,8 @@ Point = dict[str, float]
 class Plan:
     """What a training run follows; two runs of one plan on one machine give the same bits.
 
-    save_every: steps between two state files, which are also the points of the curve.
+    save_every: steps between two state files, which are also the points of the curve. begun: SHA-256 of the weights
+    that training starts from, empty when it starts from nothing.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Plan:
     lr: float
     weight_decay: float
     save_every: int
+    begun: str = ""
 
     def rate(self, step: int) -> float:
         """The learning rate: linear over the first twentieth, then half a cosine down to zero."""
@@ -40,7 +44,7 @@ class Plan:
 
 def train(
     module: nn.Module,
-    loss: Callable[[int], Tensor],
+    loss: Loss,
     plan: Plan,
     state: Path,
     watch: Callable[[], Mapping[str, float]],
@@ -101,7 +105,7 @@ def _resume(
     """Steps done, CPU seconds spent and the curve so far; zeros when there is no state file."""
     if not state.exists():
         return 0, 0.0, []
-    content: dict[str, Any] = torch.load(state, weights_only=True)
+    content: dict[str, Any] = torch.load(state, weights_only=True, map_location="cpu")
     if content["plan"] != asdict(plan):
         raise CheckpointError(f"{state} belongs to another run; delete it or name another --work folder")
     module.load_state_dict(content["module"])

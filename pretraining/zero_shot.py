@@ -49,15 +49,19 @@ def zero_shot_figures(
 
     s_m is the mean logit of m's signs less that of the normal signs; every sign of the organ's categories counts.
     """
-    return {organ: _figures(model, tokenizer, (held.images - mean) / std, held) for organ, held in sets.items()}
+    return {
+        organ: _figures(model, tokenizer, (held.images.to(mean.device) - mean) / std, held)
+        for organ, held in sets.items()
+    }
 
 
 @torch.no_grad()
 def _figures(model: CLIP, tokenizer: Tokenizer, images: Tensor, held: CategorySet) -> Figures:
     table = held.table
-    texts = model.encode_text(tokenizer([f"a {table.modality} image showing {s}" for s in table.signs]), normalize=True)
+    tokens = tokenizer([f"a {table.modality} image showing {sign}" for sign in table.signs])
+    texts = model.encode_text(tokens.to(images.device), normalize=True)
     seen = torch.cat([model.encode_image(batch, normalize=True) for batch in torch.split(images, 64)])
-    scores = mean_scores(seen @ texts.T, table.member)
+    scores = mean_scores((seen @ texts.T).cpu(), table.member)
     labels = table.labels([sample.categories for sample in held.samples])
     normal = ~labels.any(1)
     against_normal, against_others = [], []

@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from fed_fsad.errors import CheckpointError
 from fed_fsad.methods.sdmad.backbone import load_backbone, read_config, small_tokenizer
 from fed_fsad.methods.sdmad.vocabulary import build_vocabulary
 from pretraining.card import read_card
-from pretraining.figures import CARD_SEED, OTHERS
-from pretraining.measure import detection_figures, load_teacher, phantom_detection_sets
+from pretraining.figures import OTHERS
+from pretraining.measure import detection_figures, frozen, load_teacher, phantom_detection_sets
 from pretraining.protocol import validation_seed
 from pretraining.real import real_detection_sets
 from pretraining.zero_shot import averaged, category_sets, zero_shot_figures
@@ -104,7 +105,7 @@ def test_the_vocabulary_fits_the_model_and_holds_most_sign_words_whole() -> None
 def test_the_teachers_card_holds_on_fresh_phantoms() -> None:
     stated = read_card(asset("teacher/card.md"))["figures"]["Phantom organs that choices looked at"]["mean"]
     sets = phantom_detection_sets(OTHERS, validation_seed(FRESH_SEED), 40, 96)
-    found = averaged(detection_figures(load_teacher(), sets, FRESH_SEED))
+    found = averaged(detection_figures(frozen(load_teacher()), sets, FRESH_SEED))
     assert found["patch"] == pytest.approx(stated["patch"], abs=SAMPLING)
     assert found["patch"] > stated["untrained patch"]
 
@@ -123,8 +124,9 @@ def test_clips_card_holds_on_fresh_phantoms() -> None:
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_the_teachers_figures_on_real_images_are_those_of_its_card(shared: Path) -> None:
-    stated = read_card(asset("teacher/card.md"))["figures"]["Real images, never looked at"]
-    found = detection_figures(load_teacher(), real_detection_sets(shared, 96, CARD_SEED), CARD_SEED)
-    for name, figures in found.items():
-        for score, figure in figures.items():
-            assert figure == pytest.approx(stated[name][score], abs=0.005)
+    card = read_card(asset("teacher/card.md"))
+    stated, teacher = card["figures"]["Real images, never looked at"], frozen(load_teacher())
+    found = [detection_figures(teacher, real_detection_sets(shared, 96, seed), seed) for seed in card["seeds"]]
+    for name, figures in found[0].items():
+        for score in figures:
+            assert fmean(run[name][score] for run in found) == pytest.approx(stated[name][score], abs=0.005)

@@ -7,7 +7,15 @@ from PIL import Image
 
 from fed_fsad.data.phantoms import phantom_set
 from fed_fsad.methods.d24fad.resnet import SmallResNet
-from pretraining.measure import DetectionSet, auroc, detection_figures, phantom_detection_sets, pixels
+from pretraining.measure import (
+    DetectionSet,
+    auroc,
+    detection_figures,
+    frozen,
+    phantom_detection_sets,
+    pixels,
+    raw_pixel_figures,
+)
 from pretraining.real import MOST, REAL_SETS, real_detection_sets
 from pretraining.teacher import new_network, normalised
 
@@ -25,7 +33,7 @@ def test_figures_tell_stripes_from_flat_images_and_chance_from_skill(network: Sm
     labels = torch.tensor([0] * 10 + [1] * 10)
     easy = DetectionSet(flat[10:20], torch.cat([flat[20:], striped]), labels)
     hopeless = DetectionSet(flat[10:20], torch.cat([flat[20:], flat[:10]]), labels)
-    found = detection_figures(network, {"easy": easy, "hopeless": hopeless}, 0)
+    found = detection_figures(frozen(network), {"easy": easy, "hopeless": hopeless}, 0)
     assert found["easy"] == {"patch": 1.0, "position": 1.0, "pooled": 1.0}
     assert all(0.2 < figure < 0.8 for figure in found["hopeless"].values())
     assert network.training, "measuring leaves the network in training as it was"
@@ -71,6 +79,18 @@ def test_real_sets_read_folders_by_class(tmp_path: Path) -> None:
         assert held.pool.shape == (5, 3, 32, 32)
         assert held.labels.tolist() == [0] * 3 + [1] * 4
     assert MOST == 80
+
+
+def test_raw_pixels_tell_bright_images_and_guess_on_equal_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    flat = 0.3 + 0.02 * torch.rand(30, 3, 64, 64, generator=generator)
+    labels = torch.tensor([0] * 10 + [1] * 10)
+    easy = DetectionSet(flat[:10], torch.cat([flat[10:20], flat[20:] + 0.3]), labels)
+    equal = DetectionSet(flat[:10], torch.cat([flat[10:20], flat[10:20]]), labels)
+    assert raw_pixel_figures({"easy": easy, "equal": equal}, 0) == {
+        "easy": {"raw pixels": 1.0},
+        "equal": {"raw pixels": 0.5},
+    }
 
 
 def test_networks_of_two_seeds_differ_and_of_one_seed_agree() -> None:

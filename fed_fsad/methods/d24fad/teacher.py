@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,12 @@ class Teacher:
         self._mean = torch.tensor(MEAN).reshape(1, 3, 1, 1)
         self._std = torch.tensor(STD).reshape(1, 3, 1, 1)
         self.hash = _hash(name, network, self._mean, self._std)
+
+    def to(self, device: torch.device) -> Self:
+        """Moved there; images must then lie there too. Its hash stays."""
+        self._network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+        return self
 
     @torch.no_grad()
     def stages(self, images: Tensor) -> Stages:
