@@ -75,6 +75,7 @@ class Daemon:
         """End it and what it started, gently at first. False when it did not run."""
         pid = self.pid()
         if pid is not None:
+            family = _descendants(pid)
             _signal(os.kill, pid, signal.SIGTERM)
             deadline = time.monotonic() + patience_s
             while self.pid() is not None and time.monotonic() < deadline:
@@ -82,6 +83,8 @@ class Daemon:
             _signal(os.killpg, pid, signal.SIGKILL)
             while self.pid() is not None:
                 time.sleep(STEP_S)
+            for child in filter(_exists, family):  # Flower starts its helpers in sessions of their own
+                _signal(os.kill, child, signal.SIGKILL)
         self._end_leftovers()
         return pid is not None
 
@@ -122,6 +125,18 @@ def _exists(pid: int) -> bool:
         except ProcessLookupError:
             return False
     return True
+
+
+def _descendants(pid: int) -> list[int]:
+    """Every process that comes from `pid`, whatever its session."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    family = [pid]
+    for known in family:
+        family += [child for child, parent in parents.items() if parent == known]
+    return family[1:]
 
 
 def _signal(send: Callable[[int, int], None], pid: int, number: int) -> None:

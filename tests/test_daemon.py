@@ -24,6 +24,15 @@ STUBBORN = [
     "time.sleep(600)",
 ]
 
+ELSEWHERE = [
+    sys.executable,
+    "-c",
+    "import subprocess, sys, time\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+    "print(child.pid, flush=True)\n"
+    "time.sleep(600)",
+]
+
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
@@ -110,3 +119,12 @@ def test_the_last_lines_of_a_log_come_in_one_line_and_without_colours(daemon: Da
     assert daemon.tail() == "its log is empty"
     daemon.log.write_text("one\n\n\x1b[91mERROR \x1b[0m:   two\n  three  \n\n")
     assert daemon.tail(2) == "ERROR : two | three"
+
+
+def test_a_child_in_a_session_of_its_own_ends_too(daemon: Daemon) -> None:
+    daemon.start(ELSEWHERE, os.environ)
+    wait_for(lambda: daemon.tail().isdecimal())
+    child = int(daemon.tail())
+    assert lives(child)
+    assert daemon.stop()
+    wait_for(lambda: not lives(child))
