@@ -15,6 +15,8 @@ from fed_fsad.errors import FederationError
 
 PATIENCE_S = 20.0
 STEP_S = 0.1
+MARK = "FED_FSAD_DAEMON"
+"""In the environment of a daemon and of all that it starts: names its pid file."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -50,8 +52,9 @@ class Daemon:
                 raise FederationError(f"{self.name} is just being started by somebody else; look again in a moment")
             with self.log.open("ab") as log:
                 process = subprocess.Popen(
-                    command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log,
-                    stderr=subprocess.STDOUT, start_new_session=True, pass_fds=(lock,),
+                    command, env={**environment, MARK: str(self._pid_file.resolve())},
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                    start_new_session=True, pass_fds=(lock,),
                 )  # fmt: skip
             os.ftruncate(lock, 0)
             os.pwrite(lock, str(process.pid).encode(), 0)
@@ -75,7 +78,6 @@ class Daemon:
         """End it and what it started, gently at first. False when it did not run."""
         pid = self.pid()
         if pid is not None:
-            family = _descendants(pid)
             _signal(os.kill, pid, signal.SIGTERM)
             deadline = time.monotonic() + patience_s
             while self.pid() is not None and time.monotonic() < deadline:
@@ -83,8 +85,6 @@ class Daemon:
             _signal(os.killpg, pid, signal.SIGKILL)
             while self.pid() is not None:
                 time.sleep(STEP_S)
-            for child in filter(_exists, family):  # Flower starts its helpers in sessions of their own
-                _signal(os.kill, child, signal.SIGKILL)
         self._end_leftovers()
         return pid is not None
 
@@ -95,10 +95,9 @@ class Daemon:
         return " | ".join([line for line in last if line][-lines:]) or "its log is empty"
 
     def _end_leftovers(self) -> None:
-        """End children of one that was killed, unless its number is somebody else's by now."""
-        pid = self._last_pid()
-        if pid is not None and not _exists(pid):
-            _signal(os.killpg, pid, signal.SIGKILL)
+        """End what it started and left behind, also in sessions of their own, as Flower's helpers are."""
+        for pid in _marked(f"{MARK}={self._pid_file.resolve()}".encode()):
+            _signal(os.kill, pid, signal.SIGKILL)
         self._pid_file.unlink(missing_ok=True)
 
     def _last_pid(self) -> int | None:
@@ -127,16 +126,14 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _descendants(pid: int) -> list[int]:
-    """Every process that comes from `pid`, whatever its session."""
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+def _marked(mark: bytes) -> list[int]:
+    """Every process that was started with this entry in its environment, or by one that was."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    family = [pid]
-    for known in family:
-        family += [child for child, parent in parents.items() if parent == known]
-    return family[1:]
+            if mark in environ.read_bytes().split(b"\0"):
+                found.append(int(environ.parent.name))
+    return found
 
 
 def _signal(send: Callable[[int, int], None], pid: int, number: int) -> None:
