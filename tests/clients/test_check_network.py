@@ -116,7 +116,7 @@ def site(ca: Path, port: int, host: str = "localhost") -> SiteSettings:
     )
 
 
-def named(line: Line, status: str, said: str, remedy: str) -> None:
+def assert_line(line: Line, status: str, said: str, remedy: str) -> None:
     assert (line.status, said in line.text, remedy in line.remedy) == (status, True, True), line
 
 
@@ -147,7 +147,7 @@ def test_the_certificate_says_what_is_wrong_with_it(
     authority: Authority, host: str, name: str, first: int, last: int, status: str, said: str, remedy: str
 ) -> None:
     with server(authority.served(name, first, last)) as port:
-        named(network.certificate(site(authority.path, port, host)), status, said, remedy)
+        assert_line(network.certificate(site(authority.path, port, host)), status, said, remedy)
 
 
 def test_another_authority_is_called_so(authority: Authority, tmp_path: Path) -> None:
@@ -155,12 +155,12 @@ def test_another_authority_is_called_so(authority: Authority, tmp_path: Path) ->
     other = Authority.made(tmp_path / "other" / "ca.crt")
     with server(authority.served()) as port:
         said = f"is not signed by the authority in {other.path}"
-        named(network.certificate(site(other.path, port)), "fail", said, "the current ca.crt")
+        assert_line(network.certificate(site(other.path, port)), "fail", said, "the current ca.crt")
 
 
 def test_what_is_no_tls_is_called_so(authority: Authority) -> None:
     with server(None) as port:
-        named(network.certificate(site(authority.path, port)), "fail", "does not speak TLS", "check the port")
+        assert_line(network.certificate(site(authority.path, port)), "fail", "does not speak TLS", "check the port")
 
 
 @pytest.mark.parametrize(
@@ -170,14 +170,14 @@ def test_an_authority_out_of_date_is_told_from_a_server_out_of_date(
     tmp_path: Path, first: int, last: int, said: str
 ) -> None:
     own = Authority.made(tmp_path / "ca.crt", first, last)
-    named(network.authority(site(own.path, 1)), "fail" if said else "ok", said, "")
+    assert_line(network.authority(site(own.path, 1)), "fail" if said else "ok", said, "")
 
 
 @pytest.mark.parametrize(("content", "said"), [(None, "No such file"), (b"x", "holds no certificate")])
 def test_a_file_that_is_no_authority_is_called_so(tmp_path: Path, content: bytes | None, said: str) -> None:
     if content:
         (tmp_path / "ca.crt").write_bytes(content)
-    named(network.authority(site(tmp_path / "ca.crt", 1)), "fail", said, "ask the coordinator for ca.crt")
+    assert_line(network.authority(site(tmp_path / "ca.crt", 1)), "fail", said, "ask the coordinator for ca.crt")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_file_that_is_no_authority_is_called_so(tmp_path: Path, content: bytes
 )
 def test_a_server_that_is_not_up_is_told_from_a_wrong_one(authority: Authority, status: int, said: str) -> None:
     with server(authority.served(), status=status) as port:
-        named(network.healthy(site(authority.path, port)), "fail", said, "")
+        assert_line(network.healthy(site(authority.path, port)), "fail", said, "")
 
 
 @pytest.mark.parametrize(
@@ -209,9 +209,9 @@ def test_a_closed_port_refuses_and_an_unknown_name_is_unknown(authority: Authori
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         closed = free.getsockname()[1]
-    named(network.port(site(authority.path, closed)), "fail", "refuses connections", "whether the server runs")
+    assert_line(network.port(site(authority.path, closed)), "fail", "refuses connections", "whether the server runs")
     unknown = site(authority.path, 443, "no-such-host.invalid")
-    named(network.address(unknown), "fail", "no-such-host.invalid is not known here", "typing error")
+    assert_line(network.address(unknown), "fail", "no-such-host.invalid is not known here", "typing error")
 
 
 def test_a_port_that_swallows_everything_is_a_firewall(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +225,7 @@ def test_a_port_that_swallows_everything_is_a_firewall(authority: Authority, mon
             caller.setblocking(False)
             caller.connect_ex(deaf.getsockname())
         line = network.port(site(authority.path, deaf.getsockname()[1], "127.0.0.1"))
-    named(line, "fail", "does not answer within 0.3 s", "allow outgoing TCP to 127.0.0.1")
+    assert_line(line, "fail", "does not answer within 0.3 s", "allow outgoing TCP to 127.0.0.1")
 
 
 def test_what_hangs_on_a_step_that_failed_is_skipped_and_the_rest_is_not(authority: Authority) -> None:
