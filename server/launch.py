@@ -1,17 +1,14 @@
 """One run of a real federation: handed to the kit's SuperLink, followed to its end, and taken up again after a stop."""
 
-import json
 from pathlib import Path
 
 from fed_fsad.config import Config
-from fed_fsad.durable import replace
 from fed_fsad.errors import FederationError
 from fed_fsad.progress import Progress
 from fed_fsad.rundir import Resume, RunDir
+from server.current import CurrentRun, recall, remember
 from server.kit import ServerKit
 from server.superlink import CONNECTION, SuperLink
-
-CURRENT = "current-run.json"
 
 
 def run(kit: ServerKit, config: Config, out: Path, resume: Resume, progress: Progress) -> RunDir:
@@ -28,7 +25,7 @@ def run(kit: ServerKit, config: Config, out: Path, resume: Resume, progress: Pro
         if opened.status == "completed":
             return opened
         identity = superlink.submit(kit.folder / "app", opened)
-        replace(kit.var / CURRENT, json.dumps({"run": identity, "out": str(out)}).encode())
+        remember(kit, CurrentRun(identity, str(out)))
     with progress:
         try:
             superlink.follow(RunDir(out), identity, progress)
@@ -41,21 +38,19 @@ def run(kit: ServerKit, config: Config, out: Path, resume: Resume, progress: Pro
 def _going_on(kit: ServerKit, superlink: SuperLink, out: Path, resume: Resume) -> str | None:
     """Flower's number of the run that trains in `out` right now, if there is one.
 
-    What is left of a SuperLink that died is ended. Raises FederationError when another run goes on.
+    Raises FederationError when another run goes on.
     """
-    path = kit.var / CURRENT
-    if not path.exists():
+    current = recall(kit)
+    if current is None:
         return None
-    current = json.loads(path.read_text(encoding="utf-8"))
-    identity = str(current["run"])
     try:
-        over = superlink.status(identity)[0].startswith("finished")
+        over = superlink.status(current.run)[0].startswith("finished")
     except FederationError:
         return None  # the database was removed, and the run with it
     if over:
         return None
-    if current["out"] != str(out) or resume == "fresh":
+    if current.out != str(out) or resume == "fresh":
         raise FederationError(
-            f"a run goes on in {current['out']}; wait for it, or follow it with --out {current['out']} --resume auto"
+            f"a run goes on in {current.out}; wait for it, or follow it with --out {current.out} --resume auto"
         )
-    return identity
+    return current.run

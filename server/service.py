@@ -11,6 +11,7 @@ from typing import Any
 from fed_fsad.durable import replace
 from fed_fsad.errors import FederationError
 from fed_fsad.provision.keys import fingerprint
+from server.current import abandon
 from server.kit import ServerKit
 from server.proxy import Proxy
 from server.superlink import CONNECTION
@@ -30,6 +31,8 @@ def start(kit: ServerKit) -> None:
     if mine:
         superlink.start(kit.options)
     try:
+        if mine:
+            abandon(kit)
         sync(kit)
         if proxy.daemon.pid() is None:
             proxy.start()

@@ -60,9 +60,7 @@ def disk(site: SiteSettings) -> Line:
     text = f"{_gigabytes(free)} free at {site.state}"
     if free < DISK_FAIL:
         return fail(text, "make room: a full disk stops training in the middle of a round")
-    if free < DISK_WARN:
-        return warn(text, "make room before the disk is full")
-    return ok(text)
+    return warn(text, "make room before the disk is full") if free < DISK_WARN else ok(text)
 
 
 def memory(site: SiteSettings) -> Line:
@@ -73,9 +71,7 @@ def memory(site: SiteSettings) -> Line:
     text = f"{_gigabytes(free)} of memory free"
     if free < MEMORY_FAIL:
         return fail(text, "end other programs or use a larger machine: the system would kill training")
-    if free < MEMORY_WARN:
-        return warn(text, "end other programs if the system kills training")
-    return ok(text)
+    return warn(text, "end other programs if the system kills training") if free < MEMORY_WARN else ok(text)
 
 
 def accelerator(site: SiteSettings) -> Line:

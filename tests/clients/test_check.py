@@ -1,6 +1,7 @@
 """`site check` on sites that are really broken: the line that is wrong says why and what to do, others stay calm."""
 
 import ast
+import codecs
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,7 @@ def site() -> Iterator[Path]:
 @pytest.fixture(scope="module", autouse=True)
 def _imported() -> None:
     """Everything is loaded before a test gives up the right to read this installation."""
+    codecs.lookup("idna")  # which names of hosts go through
     for name in methods.names():
         resident(name, methods.settings_type(name)(), 0)
 

@@ -10,26 +10,10 @@ import pytest
 
 from fed_fsad.errors import DataError
 from fed_fsad.evaluation.report import write_report
-from tests.evaluation.fake_run import METHODS, NASTY, SITES, edit, fake_run, ledger, summary
+from tests.evaluation.fake_run import METHODS, NASTY, SITES, edit, ledger, summary
 from tests.evaluation.reading import SECTIONS, Page, read
 
 INSECURE = "this run protects nobody"
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake_run(tmp_path_factory.mktemp("runs") / "demo")
-
-
-@pytest.fixture(scope="module")
-def page(finished: Path) -> Page:
-    return read(finished)
-
-
-@pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(finished, tmp_path / "demo"))
 
 
 def test_it_is_one_file_that_loads_and_runs_nothing(page: Page) -> None:

@@ -11,24 +11,8 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from tests.evaluation.fake_details import NASTY, THRESHOLD
-from tests.evaluation.fake_run import METHODS, SITES, edit, fake_run, summary
+from tests.evaluation.fake_run import METHODS, SITES, edit, summary
 from tests.evaluation.reading import Page, read
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake_run(tmp_path_factory.mktemp("runs") / "demo")
-
-
-@pytest.fixture(scope="module")
-def page(finished: Path) -> Page:
-    return read(finished)
-
-
-@pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(finished, tmp_path / "demo"))
 
 
 def details(run: Path, method: str) -> Any:

@@ -14,6 +14,7 @@ from fed_fsad.errors import DataError, FederationError
 from fed_fsad.progress import PlainProgress
 from fed_fsad.rundir import RunDir
 from server import superlink
+from server.current import abandon
 from server.kit import ServerKit
 from server.launch import run
 from tests.provision.conftest import made
@@ -118,6 +119,21 @@ def test_a_run_whose_follower_was_lost_is_followed_again(kit: ServerKit, config:
     flower.going, flower.work = 2, ending(out, "completed")
     run(kit, config, out, "auto", PlainProgress())
     assert set(flower.asked) == {"list"}, "it is not handed over a second time"
+
+
+def test_a_superlink_that_starts_ends_what_an_earlier_one_was_busy_with(
+    kit: ServerKit, config: Config, flower: Flower
+) -> None:
+    out = kit.folder / "runs" / "one"
+    RunDir.create(out, config)
+    kit.var.mkdir()
+    (kit.var / "current-run.json").write_text(json.dumps({"run": "10", "out": str(out)}))
+    flower.going, flower.work = 99, ending(out, "completed")
+    abandon(kit)
+    assert flower.asked == ["stop"]
+    flower.going = 0
+    run(kit, config, out, "auto", PlainProgress())
+    assert flower.asked == ["stop", "run", "list"], "it is handed over anew, not followed"
 
 
 def test_ctrl_c_ends_the_run_at_the_superlink(kit: ServerKit, config: Config, flower: Flower) -> None:
