@@ -62,7 +62,8 @@ def main() -> None:
     torch.set_num_threads(1)
     print(heading((*ORGANS_USED, "mean")))
     kind = settings_type("d24fad")
-    method = build("d24fad", kind(), SEED)
+    published = {"score": "d24fad", "image_score": "max"}
+    method = build("d24fad", kind.model_validate(published), SEED)
     frozen = {
         organ: evaluate_baselines(method, rows_of(method), bed(organ), EvaluationSettings(shots=(4,)), SEED)
         for organ in ORGANS_USED
@@ -71,7 +72,7 @@ def main() -> None:
         print(with_mean(f"{name} (baseline)", [frozen[organ][name].headline for organ in ORGANS_USED]))
     print(with_mean("untrained student", [headline(method, organ) for organ in ORGANS_USED]))
     for (weight, lr), steps in itertools.product(GRID, STEPS):
-        settings = kind.model_validate({"tsd_weight": weight, "lr": lr})
+        settings = kind.model_validate({**published, "tsd_weight": weight, "lr": lr})
         values = []
         for organ in ORGANS_USED:
             trained = build("d24fad", settings, SEED)

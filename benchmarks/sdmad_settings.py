@@ -58,7 +58,7 @@ def main() -> None:
     bed = TestBed(images("pool", 12, 40, seen), images("test", 32, 40, frozenset(REPORTED)))
     hospital = images("train", 40, 40, seen)
     for number, (parts, lr, steps) in enumerate(GRID):
-        chosen = kind.model_validate({"lr": lr, "trainable": parts, "withheld": WITHHELD})
+        chosen = kind.model_validate({"lr": lr, "trainable": parts, "withheld": WITHHELD, "support_evidence": "none"})
         method = build("sdmad", chosen, SEED)
         if number == 0:
             for name, found in evaluate_baselines(method, rows_of(method), bed, settings, SEED).items():

@@ -11,7 +11,15 @@ from clients.journal import recorded
 from clients.site import open_site, site_name, site_role
 from clients.train import Observer, train_round
 from fed_fsad import __version__
-from fed_fsad.errors import BudgetSpent, ConfigError, DataError, Diverged, LedgerDamaged, PolicyRefusal
+from fed_fsad.errors import (
+    BudgetSpent,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Diverged,
+    LedgerDamaged,
+    PolicyRefusal,
+)
 from fed_fsad.messages import Instruction, MalformedMessage, Reply
 
 log = logging.getLogger("fed_fsad.site")
@@ -84,6 +92,9 @@ def _safely(context: Context, work: Callable[[], Reply]) -> RecordDict:
     except Diverged as error:
         log.error("%s: %s", name, error)
         return failed("error", "its training diverged: the loss is no finite number; lower the learning rate")
+    except CheckpointError as error:
+        log.error("%s: %s", name, error)
+        return failed("error", "the parts it trains for itself cannot be used; the site's own log says why")
     except (DataError, ConfigError) as error:
         log.error("%s: %s", name, error)
         what = "images" if isinstance(error, DataError) else "settings"

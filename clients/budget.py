@@ -1,14 +1,10 @@
 """What is spent of the site's privacy budget, without disturbing the ledger."""
 
-import shutil
-import tempfile
 from pathlib import Path
 
-from fed_fsad.errors import LedgerDamaged, PolicyRefusal
+from fed_fsad.privacy.account import LEDGER, copy_of
 from fed_fsad.privacy.ledger import Ledger
 from fed_fsad.privacy.policy import Policy
-
-LEDGER = "ledger.jsonl"
 
 
 def spent_so_far(state: Path, policy: Policy) -> float:
@@ -16,16 +12,10 @@ def spent_so_far(state: Path, policy: Policy) -> float:
 
     Raises LedgerDamaged, and PolicyRefusal when the ledger is of another guarantee.
     """
-    original = state / LEDGER
-    if not original.exists():
+    if not (path := state / LEDGER).exists():
         return 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / LEDGER
-        shutil.copyfile(original, copy)
-        try:
-            with Ledger.open(copy, unit=policy.unit, delta=policy.delta, epsilon=policy.epsilon) as ledger:
-                return ledger.epsilon
-        except LedgerDamaged as error:
-            raise LedgerDamaged(str(error).replace(str(copy), str(original))) from error
-        except PolicyRefusal as error:
-            raise PolicyRefusal(error.code, str(error).replace(str(copy), str(original))) from error
+    with (
+        copy_of(path) as copy,
+        Ledger.open(copy, unit=policy.unit, delta=policy.delta, epsilon=policy.epsilon) as ledger,
+    ):
+        return ledger.epsilon

@@ -30,12 +30,13 @@ def evaluate_round(site: Site, instruction: Instruction) -> Reply:
         round=instruction.round,
         attempt=instruction.attempt,
         role=site.role,
-        evaluation=own_figures(site, instruction),
+        evaluation=own_figures(site, instruction, instruction.round + 1),
     )
 
 
-def own_figures(site: Site, instruction: Instruction) -> dict[str, dict[str, float]]:
-    """Headline, its interval, K and the number of images, per method that was asked for.
+def own_figures(site: Site, instruction: Instruction, next_round: int) -> dict[str, dict[str, float]]:
+    """Headline, its interval, K and the number of images, per method that was asked for; with the site's own parts as
+    they are before `next_round`.
 
     Empty where the policy does not release them or nobody asked. Never raises: an evaluation is a courtesy, and what
     goes wrong in it stays in the site's own log and costs no round.
@@ -48,7 +49,7 @@ def own_figures(site: Site, instruction: Instruction) -> dict[str, dict[str, flo
             continue
         try:
             method = resident(name, settings, instruction.seed)
-            load_received(method, instruction)
+            load_received(site, method, instruction, next_round)
             figures = _figures(site, method, instruction, settings.withheld)
         except Exception:
             log.exception("%s: its own evaluation of %s failed", site.name, name)

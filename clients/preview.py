@@ -11,7 +11,7 @@ import yaml
 from flwr.app import Context, RecordDict
 
 from clients.app import answer_evaluation, answer_round
-from clients.budget import LEDGER, spent_so_far
+from clients.budget import spent_so_far
 from clients.defaults import default_settings
 from clients.journal import answers
 from clients.settings import SiteSettings, load_settings
@@ -20,6 +20,8 @@ from clients.train import Observer
 from fed_fsad.config import Config, Federation
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.messages import Instruction
+from fed_fsad.methods.method import travelling
+from fed_fsad.privacy.account import LEDGER
 from fed_fsad.privacy.policy import Policy, load_policy
 from fed_fsad.residents import resident
 
@@ -112,7 +114,7 @@ def _instruction(config: Config | None, site: SiteSettings, policy: Policy) -> I
         threads=config.threads if config else 1,
         cohort=(federation.participants or len(config.trainers)) if config else policy.smallest_cohort,
         settings=blocks,
-        tensors={name: resident(name, block, seed).snapshot() for name, block in blocks.items()},
+        tensors={name: travelling(resident(name, block, seed).snapshot(), block) for name, block in blocks.items()},
         evaluation=config.evaluation if config else EvaluationSettings(),
     )
 

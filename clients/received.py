@@ -2,20 +2,32 @@
 
 from collections.abc import Collection, Sequence
 
+from clients.local import LocalParts
+from clients.site import Site
 from fed_fsad.data.samples import Sample
+from fed_fsad.errors import ConfigError
 from fed_fsad.messages import Instruction, MalformedMessage
-from fed_fsad.methods.method import Method
+from fed_fsad.methods.method import Method, travelling
+from fed_fsad.residents import start_of
 
 
-def load_received(method: Method, instruction: Instruction) -> None:
-    """The server's tensors, all of them and as they are: none left from another run, none stretched to fit.
+def load_received(site: Site, method: Method, instruction: Instruction, next_round: int) -> None:
+    """The server's tensors, all of them and as they are: none left from another run, none stretched to fit. Then the
+    site's own parts, as they are before `next_round` is trained.
 
-    Raises MalformedMessage.
+    Raises MalformedMessage, ConfigError when the site reads other texts than the server, and CheckpointError for own
+    parts that cannot be trusted.
     """
-    sent, own = instruction.tensors.get(method.name, {}), method.trainable()
-    if {name: value.shape for name, value in sent.items()} != {name: value.shape for name, value in own.items()}:
-        raise MalformedMessage(f"the tensors sent for {method.name} are not those that this version trains")
+    name, settings = method.name, instruction.settings[method.name]
+    sent, own = instruction.tensors.get(name, {}), travelling(method.trainable(), settings)
+    if instruction.texts.get(name, method.texts_id) != method.texts_id:
+        raise ConfigError(f"the sign lists of {name} here are not the server's; copy the server's files to this site")
+    if {key: value.shape for key, value in sent.items()} != {key: value.shape for key, value in own.items()}:
+        raise MalformedMessage(f"the tensors sent for {name} are not those that this version trains")
     method.load(sent)
+    if settings.local_parts:
+        start = start_of(name, settings, instruction.seed)
+        method.load(LocalParts(site.state, instruction.run, name).before(next_round, start))
 
 
 def without(samples: Sequence[Sample], withheld: Collection[str]) -> list[Sample]:

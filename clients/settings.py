@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 from fed_fsad.data.settings import FolderData, Name, PhantomRehearsal, Role, Settings
 from fed_fsad.errors import ConfigError
 from fed_fsad.explain import explain
+from fed_fsad.machine import MachineSettings
 
 
 class Connection(Settings):
@@ -45,6 +46,7 @@ class SiteSettings(Settings):
     policy: Path = Field(description="policy.yaml")
     state: Path = Field(description="folder for the ledger, released updates, the site's log and its process id")
     server: Connection | None = Field(None, description="where the server is; needed to check and start the site")
+    machine: MachineSettings = Field(MachineSettings(), description="device, precision and feature cache of this host")
 
 
 def connection(site: SiteSettings) -> Connection:

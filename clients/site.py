@@ -19,6 +19,7 @@ from fed_fsad.data.scan import scan
 from fed_fsad.data.settings import FolderData, PhantomData, PhantomRehearsal, Role
 from fed_fsad.errors import ConfigError
 from fed_fsad.privacy.policy import Policy, load_policy
+from fed_fsad.residents import use
 from fed_fsad.rundir import RunDir, from_root
 
 
@@ -56,11 +57,12 @@ def site_role(context: Context) -> Role:
 def open_site(context: Context) -> Site:
     """The site this node stands for: site.yaml's on a real host, one hospital of the run's config in a simulation.
 
-    Raises ConfigError and DataError with one sentence each.
+    Its process computes on the device its host names. Raises ConfigError and DataError with one sentence each.
     """
     if "site-config" in context.node_config:
         return real_site(load_settings(Path(str(context.node_config["site-config"]))))
     config, run = _simulated(context)
+    use(config.machine)
     hospital = _hospital(config, context)
     samples = _samples(resolved_yaml(config), hospital.name)
     test: list[Sample] = []
@@ -72,6 +74,7 @@ def open_site(context: Context) -> Site:
 
 def real_site(settings: SiteSettings) -> Site:
     """Its policy is read anew every time, so that a hospital that tightens it is obeyed from the next round on."""
+    use(settings.machine)
     policy = load_policy(settings.policy)
     samples, test = own_samples(settings), own_test_samples(settings) if policy.release_metrics else ()
     return Site(settings.name, settings.role, samples, policy, settings.state, simulated=False, test=test)
@@ -98,7 +101,9 @@ def _own_samples(name: str, data: FolderData | PhantomRehearsal) -> tuple[Sample
 
 
 def _drawing(data: PhantomRehearsal) -> PhantomData:
-    return PhantomData(kind="phantoms", pose_jitter=data.pose_jitter, lesion_contrast=data.lesion_contrast)
+    return PhantomData(
+        kind="phantoms", pose_jitter=data.pose_jitter, lesion_contrast=data.lesion_contrast, multiple=data.multiple
+    )
 
 
 def _hospital(config: Config, context: Context) -> Hospital:

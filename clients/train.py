@@ -9,13 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from clients.evaluate import own_figures
+from clients.local import LocalParts
 from clients.received import load_received, without
 from clients.site import Site
 from fed_fsad import __version__
 from fed_fsad.data.episodes import eligible
 from fed_fsad.errors import PolicyRefusal
 from fed_fsad.messages import Instruction, Reply
-from fed_fsad.methods.method import Method, part_of
+from fed_fsad.methods.method import Method, TrainingSettings, part_of, travelling
 from fed_fsad.methods.training import OnStep, moving, train
 from fed_fsad.privacy.admission import admit_request, claim
 from fed_fsad.privacy.ledger import Ledger
@@ -53,7 +54,7 @@ def train_round(site: Site, instruction: Instruction, observer: Observer) -> Rep
     if site.role == "predict-only":
         raise PolicyRefusal("predict_only", "this site only evaluates: list it as predict-only on the server")
     plan = _plan(site, instruction)
-    evaluation = own_figures(site, instruction)
+    evaluation = own_figures(site, instruction, instruction.round)
     answer = _Answer()
     if site.policy.privacy == "off":
         for method, parts in plan:
@@ -96,6 +97,7 @@ def _plan(site: Site, instruction: Instruction) -> list[tuple[Method, tuple[str,
             continue
         try:
             allowed = admit_request(site.policy, name, parts, instruction.cohort)
+            _admit_local(site, settings, allowed)
             if site.policy.privacy == "example":
                 private_records(method, allowed, samples, site.policy)
         except PolicyRefusal as refusal:
@@ -107,13 +109,27 @@ def _plan(site: Site, instruction: Instruction) -> list[tuple[Method, tuple[str,
     raise refusals[0] if refusals else PolicyRefusal("no_images", "no method finds enough images here: add images")
 
 
+def _admit_local(site: Site, settings: TrainingSettings, allowed: tuple[str, ...]) -> None:
+    """Raises PolicyRefusal when parts that stay here cannot be trained, or when nothing but them may be."""
+    if not settings.local_parts:
+        return
+    if site.policy.privacy != "off":
+        raise PolicyRefusal(
+            "local_parts_under_privacy",
+            "parts that stay here are trained without noise and shape what leaves: take part without local_parts only",
+        )
+    if set(allowed) <= set(settings.local_parts):
+        raise PolicyRefusal("only_local_parts", "the policy allows no part that would be sent: list one to take part")
+
+
 def _train_plainly(
     site: Site, instruction: Instruction, method: Method, parts: tuple[str, ...], answer: _Answer, observer: Observer
 ) -> None:
     name, settings = method.name, instruction.settings[method.name]
-    load_received(method, instruction)
+    load_received(site, method, instruction, instruction.round)
     own = without(site.samples, settings.withheld)
     samples = [own[i] for i in eligible(own, method.episode)]
+    untouched = method.untouched(samples)
     rows = rows_of(method, _report(observer, site, name, "features"))(samples)
     done = train(
         method,
@@ -123,7 +139,10 @@ def _train_plainly(
         stream=(instruction.seed, site.name, instruction.round),
         on_step=_report(observer, site, name, "steps"),
     )
-    answer.tensors[name] = {key: value.detach().clone() for key, value in moving(method, parts).items()}
+    sent = travelling(moving(method, parts), settings)
+    answer.tensors[name] = {key: value.detach().clone() for key, value in sent.items() if key not in untouched}
+    if settings.local_parts:
+        LocalParts(site.state, instruction.run, name).keep(instruction.round, moving(method, settings.local_parts))
     answer.metrics[name] = {"loss": done.loss, **done.diagnostics}
     answer.examples[name] = len(rows)
 
@@ -139,7 +158,7 @@ def _train_privately(
     observer: Observer,
 ) -> None:
     name, settings = method.name, instruction.settings[method.name]
-    load_received(method, instruction)
+    load_received(site, method, instruction, instruction.round)
     asked = {"settings": settings.model_dump(mode="json"), "parts": list(parts), "rounds": instruction.rounds}
     request = Request(
         run=instruction.run, round=instruction.round, method=name, key=request_key(instruction.tensors[name], asked)

@@ -43,7 +43,8 @@ class Instruction:
 
     run: identifies the run across restarts. round: 1-based. rounds: planned in all. attempt: which try at the round.
     cohort: sites asked to train in this round. settings, tensors: by method. evaluation: shots and draws of the site's
-    own evaluation of these tensors; None = not asked. insecure_noise_seed: tests only.
+    own evaluation of these tensors; None = not asked. insecure_noise_seed: tests only. texts: by method, a hash of the
+    texts that the tensors belong to, which a site must read as well.
     """
 
     run: str
@@ -57,6 +58,7 @@ class Instruction:
     insecure_noise_seed: int | None = None
     attempt: int = 1
     evaluation: EvaluationSettings | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     def pack(self) -> RecordDict:
         """As Flower records: one ArrayRecord per method and part, one ConfigRecord for the rest."""
@@ -69,6 +71,7 @@ class Instruction:
             "threads": self.threads,
             "cohort": self.cohort,
             "settings": json.dumps({name: block.model_dump(mode="json") for name, block in self.settings.items()}),
+            "texts": json.dumps(dict(self.texts)),
         }
         if self.insecure_noise_seed is not None:
             config["insecure-noise-seed"] = self.insecure_noise_seed
@@ -88,6 +91,7 @@ class Instruction:
             asked = config.get("evaluation")
             evaluation = None if asked is None else EvaluationSettings.model_validate_json(str(asked))
             run = str(config["run"])
+            texts = {str(name): str(digest) for name, digest in json.loads(str(config["texts"])).items()}
         except (KeyError, ValueError, AttributeError, UserError) as error:
             raise MalformedMessage(f"the instruction is incomplete ({type(error).__name__})") from error
         counted = [numbers[key] for key in ("rounds", "attempt", "threads", "cohort")]
@@ -100,6 +104,7 @@ class Instruction:
             tensors=_unpack_tensors(content),
             insecure_noise_seed=noise_seed if isinstance(noise_seed, int) else None,
             evaluation=evaluation,
+            texts=texts,
             **numbers,
         )
 

@@ -169,6 +169,11 @@ def _event(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, Any]:
+    return {"run_id": uuid.uuid4().hex, "started": datetime.now(UTC).isoformat(timespec="seconds"), **installed()}
+
+
+def installed() -> dict[str, Any]:
+    """The versions of this program, of Python, of the platform, and of the packages that figures depend on."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -176,8 +181,6 @@ def _environment() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return {
-        "run_id": uuid.uuid4().hex,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "fed_fsad": __version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),

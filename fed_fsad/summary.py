@@ -89,6 +89,8 @@ def _method(name: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
         "average_precision": last["average_precision"],
         "pixel_auroc": last["pixel_auroc"],
         "pixel_aupro": last["pixel_aupro"],
+        "pixel_dice": last.get("pixel_dice"),
+        "sensitivity_95": last.get("sensitivity_95"),
         "extra": last["extra"],
         "arms": arms,
         "baselines": {line["name"]: line["headline"] for line in own if line["kind"] == "baseline"},

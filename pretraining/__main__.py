@@ -1,4 +1,4 @@
-"""`python -m pretraining teacher | distil | clip | figures`."""
+"""`python -m pretraining teacher | distil | student | clip | figures`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +14,11 @@ from fed_fsad.methods.d24fad.backbones import build_teacher
 from fed_fsad.methods.d24fad.settings import TeacherSettings
 from fed_fsad.methods.d24fad.teacher import Teacher
 from pretraining.build_clip import make_clip
+from pretraining.build_student import make_student
 from pretraining.build_teacher import make_distilled, make_teacher
 from pretraining.card import read_card
 from pretraining.figures import CARD_SEEDS, Measures, deviations, embedded_tables
-from pretraining.presets import CLIP, DISTILLED, TEACHER, Preset, Run
+from pretraining.presets import CLIP, DISTILLED, STUDENT, TEACHER, Preset, Run
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 console = Console()
@@ -78,6 +79,22 @@ def distil(
     run = Run(seed, DISTILLED[preset].changed(images, steps), work, out, resume)
     large = _resnet50(reference, variant)
     console.print(make_distilled(run, large, begin, Measures(count, CARD_SEEDS, real, large)))
+
+
+@app.command()
+def student(
+    seed: Seed = 0,
+    preset: PresetName = Preset.CPU,
+    images: Images = None,
+    steps: Steps = None,
+    count: Count = 12,
+    work: Folder = WORK,
+    resume: Resume = False,
+    out: Out = ROOT,
+) -> None:
+    """Train the embedded D²4FAD student on formula-made families; do it again whenever the teacher changes."""
+    run = Run(seed, STUDENT[preset].changed(images, steps), work, out, resume)
+    console.print(make_student(run, count, CARD_SEEDS))
 
 
 @app.command()

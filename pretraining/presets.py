@@ -32,6 +32,7 @@ class Amount:
 
 TEACHER = {Preset.CPU: Amount(0, 1600, 32), Preset.GPU: Amount(0, 6000, 128)}
 DISTILLED = {Preset.CPU: Amount(4000, 12000, 32), Preset.GPU: Amount(40000, 20000, 256)}
+STUDENT = {Preset.CPU: Amount(960, 400, 32), Preset.GPU: Amount(20000, 10000, 64)}
 CLIP = {Preset.CPU: Amount(20000, 2400, 96), Preset.GPU: Amount(60000, 12000, 96)}
 
 

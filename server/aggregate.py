@@ -15,7 +15,7 @@ from fed_fsad.config import Federation
 from fed_fsad.config.schema import Strategy
 from fed_fsad.errors import ConfigError, FederationError
 from fed_fsad.messages import Reply, Tensors, arrays_of, tensors_of
-from fed_fsad.methods.method import part_of
+from fed_fsad.methods.method import piece_of
 
 STRATEGIES: Mapping[str, Callable[..., flower.FedAvg]] = {
     "fedavg": flower.FedAvg,
@@ -56,7 +56,10 @@ def make_strategy(settings: Strategy) -> flower.FedAvg:
 
 
 class Aggregator:
-    """One Flower strategy for every part of every method, so that a site may send some parts and not others."""
+    """One Flower strategy for every piece of every method, so that a site may send some pieces and not others.
+
+    A piece is a whole part, or, where a method names its tensors so, the share of a part that is one category's.
+    """
 
     def __init__(self, settings: Federation) -> None:
         self._settings = settings
@@ -66,14 +69,14 @@ class Aggregator:
     def combine(self, round_: int, method: str, current: Tensors, replies: Sequence[Reply]) -> dict[str, Tensor]:
         """The next tensors of one method, [the same names, shapes and dtypes as `current`].
 
-        Replies enter in the order of their site names, so the last bits do not depend on who answered first. A part
+        Replies enter in the order of their site names, so the last bits do not depend on who answered first. A piece
         that nobody sent keeps its values. Raises FederationError when the result is not finite.
         """
         ordered = sorted((reply for reply in replies if method in reply.tensors), key=lambda reply: reply.site)
         weights = self._weights(method, ordered)
         merged = {name: tensor.detach().clone() for name, tensor in current.items()}
-        for part in sorted({part_of(name) for name in current}):
-            names = [name for name in current if part_of(name) == part]
+        for piece in sorted({piece_of(name) for name in current}):
+            names = [name for name in current if piece_of(name) == piece]
             senders = [reply for reply in ordered if names[0] in reply.tensors[method]]
             if not senders:
                 continue
@@ -81,7 +84,7 @@ class Aggregator:
                 _message({name: reply.tensors[method][name] for name in names}, weights[reply.site])
                 for reply in senders
             ]
-            chosen = self._strategy(f"{method}/{part}", {name: current[name] for name in names})
+            chosen = self._strategy(f"{method}/{piece}", {name: current[name] for name in names})
             arrays, _ = chosen.aggregate_train(round_, updates)
             if arrays is not None:
                 merged.update({name: value.to(current[name].dtype) for name, value in tensors_of(arrays).items()})

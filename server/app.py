@@ -12,6 +12,7 @@ from fed_fsad.config import load_config
 from fed_fsad.durable import alone
 from fed_fsad.errors import ConfigError, DataError, FederationError
 from fed_fsad.progress import PlainProgress
+from fed_fsad.residents import use
 from fed_fsad.rundir import Resume, RunDir, from_root
 from fed_fsad.seeds import reproducible
 from fed_fsad.summary import recorded
@@ -36,6 +37,7 @@ def build_app(observer: Observer) -> ServerApp:
             run = open_run(context)
             config = run.config()
             reproducible(config.threads)
+            use(config.machine)
             with recorded(run):
                 Coordinator(config, run, grid, Scorer(config, run), observer).train()
 

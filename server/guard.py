@@ -7,7 +7,7 @@ from statistics import median
 import torch
 
 from fed_fsad.messages import Reply, Tensors
-from fed_fsad.methods.method import part_of
+from fed_fsad.methods.method import piece_of
 
 SHARES = ("headline", "low", "high")
 COUNTS = ("shots", "images")
@@ -24,7 +24,7 @@ def misfit(reply: Reply, trains: bool) -> str | None:
 def fault(reply: Reply, current: Mapping[str, Tensors]) -> str | None:
     """Why this reply cannot be aggregated, in one sentence, or None when it can.
 
-    current: the tensors that were sent, by method. A reply may leave out whole parts, but a part it sends must be
+    current: the tensors that were sent, by method. A reply may leave out whole pieces, but a piece it sends must be
     whole, of the same names, shapes and dtypes, and finite; counts of images must be positive.
     """
     if not any(reply.tensors.values()):
@@ -56,8 +56,8 @@ def evaluation_fault(evaluation: Mapping[str, Mapping[str, float]], asked: Colle
 
 
 def _tensor_fault(tensors: Tensors, current: Tensors) -> str | None:
-    parts = {part_of(name) for name in tensors}
-    wanted = {name for name in current if part_of(name) in parts}
+    pieces = {piece_of(name) for name in tensors}
+    wanted = {name for name in current if piece_of(name) in pieces}
     if extra := sorted(set(tensors) - set(current)):
         return f"unknown tensor {extra[0]}"
     if missing := sorted(wanted - set(tensors)):

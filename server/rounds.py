@@ -6,9 +6,11 @@ from collections.abc import Callable
 from flwr.serverapp import Grid
 from torch import Tensor
 
+from fed_fsad import methods
 from fed_fsad.config import Config
 from fed_fsad.errors import FederationError
 from fed_fsad.messages import Instruction, Reply
+from fed_fsad.methods.method import travelling
 from fed_fsad.rundir import Event, RunDir
 from fed_fsad.seeds import numpy_stream
 from server.aggregate import Aggregator
@@ -37,12 +39,14 @@ class Coordinator:
         self._aggregator = Aggregator(config.federation)
         self._tensors: dict[str, dict[str, Tensor]] = scorer.initial()
         self._standing = Standing(config.federation.suspend_after, run.events())
+        self._warned = {event["text"] for event in run.events() if event["kind"] == "warning"}
         self._round = 0
 
     def train(self) -> None:
         """All rounds that are left. Raises FederationError when a round fails for good; the last checkpoint stays."""
         self._restore()
         settings = self._config.federation
+        self._warn_of_local_parts()
         self._observer({"kind": "start", "round": self._round, "rounds": settings.rounds})
         if self._round == 0:
             self._evaluate(final=False)
@@ -60,8 +64,16 @@ class Coordinator:
             save_checkpoint(self._run.checkpoints, self._checkpoint())
         self._last_evaluation()
 
+    def _warn_of_local_parts(self) -> None:
+        for name, settings in self._config.training.items():
+            if settings.local_parts and self._round == 0:
+                self._warn(
+                    f"{', '.join(settings.local_parts)} of {name} stay at the sites; the server's own evaluation and "
+                    "its checkpoints hold them as they were at the start"
+                )
+
     def _restore(self) -> None:
-        checkpoint = load_checkpoint(self._run.checkpoints, self._run.run_id, self._tensors)
+        checkpoint = load_checkpoint(self._run.checkpoints, self._run.run_id, self._tensors, self._scorer.texts)
         if checkpoint is None:
             return
         self._round = checkpoint.round
@@ -73,7 +85,8 @@ class Coordinator:
 
     def _checkpoint(self) -> Checkpoint:
         moments, standing = self._aggregator.state(), self._standing.state()
-        return Checkpoint(self._run.run_id, self._round, self._tensors, moments, standing)
+        texts = self._scorer.texts
+        return Checkpoint(self._run.run_id, self._round, self._tensors, moments, standing, texts)
 
     def _one_round(self) -> None:
         settings = self._config.federation
@@ -130,10 +143,11 @@ class Coordinator:
             threads=self._config.threads,
             cohort=cohort,
             settings=self._config.training,
-            tensors={method: dict(own) for method, own in self._tensors.items()},
+            tensors={name: travelling(self._tensors[name], block) for name, block in self._config.training.items()},
             insecure_noise_seed=self._config.privacy.insecure_noise_seed,
             attempt=attempt,
             evaluation=self._config.evaluation if evaluate else None,
+            texts=self._scorer.texts,
         )
 
     def _choose(self, names: list[str], attempt: int) -> list[str]:
@@ -182,6 +196,9 @@ class Coordinator:
     def _log_attempt(self, tried: Attempt, whole: Event) -> None:
         for line in site_lines(tried, self._round):
             self._log(line)
+            for method, figures in line.get("methods", {}).items():
+                if text := methods.concern(method, figures):
+                    self._warn_once(f"{line['site']}: {text}")
             if self._standing.note(line["site"], line["status"], line["reason"]):
                 reason = self._standing.suspended[line["site"]]
                 self._log({"kind": "suspended", "round": self._round, "site": line["site"], "reason": reason})
@@ -197,6 +214,11 @@ class Coordinator:
             return
         for line in evaluation_lines(reply, round_):
             self._log(line)
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            self._warn(text)
 
     def _warn(self, text: str) -> None:
         self._log({"kind": "warning", "round": self._round, "text": text})

@@ -8,8 +8,10 @@ from fed_fsad import methods
 from fed_fsad.config import Config
 from fed_fsad.data.build import server_samples
 from fed_fsad.evaluation.baselines import evaluate_baselines
+from fed_fsad.evaluation.draws import save_draws
 from fed_fsad.evaluation.gallery import save_details, save_resamples
 from fed_fsad.evaluation.protocols import TestBed, evaluate
+from fed_fsad.evaluation.results import Evaluation
 from fed_fsad.messages import Tensors
 from fed_fsad.methods.method import Method
 from fed_fsad.residents import resident, rows_of
@@ -32,6 +34,11 @@ class Scorer:
         )
         self._bed = TestBed(tuple(pool), tuple(test))
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """A hash of the texts that each method's tensors belong to."""
+        return {name: method.texts_id for name, method in self._methods.items()}
+
     def initial(self) -> dict[str, dict[str, Tensor]]:
         """The tensors a federation starts from, drawn from the run's seed, by method."""
         return {
@@ -51,7 +58,7 @@ class Scorer:
         """`event` with the figures of the tensors that `method` holds now."""
         settings = self._config.evaluation
         result = evaluate(method, rows_of(method), self._bed, settings, self._config.seed, details=details)
-        save_resamples(result.resamples, self._run.path / "evaluation" / name, _detector(event))
+        self._save(name, _detector(event), result)
         if result.details is not None:
             save_details(result.details, self._run.path / "evaluation" / name)
         return {**event, "method": name, **result.summary()}
@@ -59,8 +66,15 @@ class Scorer:
     def _baselines(self, name: str, method: Method) -> Iterator[Event]:
         found = evaluate_baselines(method, rows_of(method), self._bed, self._config.evaluation, self._config.seed)
         for baseline, result in found.items():
-            save_resamples(result.resamples, self._run.path / "evaluation" / name, f"baseline-{baseline}")
+            self._save(name, f"baseline-{baseline}", result)
             yield {"kind": "baseline", "method": name, "name": baseline, **result.summary()}
+
+    def _save(self, name: str, detector: str, result: Evaluation) -> None:
+        """What intervals and tables over several runs are made of."""
+        folder = self._run.path / "evaluation" / name
+        save_resamples(result.resamples, folder, detector)
+        if result.draws is not None:
+            save_draws(result.draws, folder, detector)
 
 
 def _detector(event: Event) -> str:

@@ -6,6 +6,7 @@ from fed_fsad.config import Config
 from fed_fsad.data.build import found, skipped
 from fed_fsad.errors import ConfigError
 from fed_fsad.progress import Progress
+from fed_fsad.residents import use
 from fed_fsad.rundir import Resume, RunDir
 from fed_fsad.summary import recorded
 from simulations.arms import missing_arms, run_arms
@@ -22,6 +23,7 @@ def simulate(config: Config, out: Path, progress: Progress, resume: Resume = "fr
     was written stays for a resume.
     """
     _check_holdings(config)
+    use(config.machine)
     run = RunDir.open(out, config, resume)
     with recorded(run), progress:
         if (text := found(config.data)) is not None:

@@ -21,10 +21,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("fed_fsad.methods",),
     ("fed_fsad.evaluation", "fed_fsad.privacy"),
     ("fed_fsad.fields", "fed_fsad.messages", "fed_fsad.rundir", "fed_fsad.summary", "fed_fsad.progress",
-     "fed_fsad.residents", "fed_fsad.config", "fed_fsad.tracking", "fed_fsad.watching"),
+     "fed_fsad.residents", "fed_fsad.machine", "fed_fsad.config", "fed_fsad.tracking", "fed_fsad.watching"),
     ("fed_fsad.provision",),
     ("server", "clients"),
-    ("simulations",),
+    ("simulations", "fed_fsad.inference"),
     ("fed_fsad.cli",),
 )  # fmt: skip
 FLOWER = ("fed_fsad.fields", "fed_fsad.messages", "server", "clients", "simulations")

@@ -11,6 +11,7 @@ import fed_fsad.assets as assets
 from fed_fsad.assets import SUMS, asset, load_asset, read_sums
 from fed_fsad.data.signs import bundled_signs, load_signs
 from fed_fsad.errors import CheckpointError
+from fed_fsad.methods.d24fad import Settings, build
 from fed_fsad.methods.sdmad.backbone import load_backbone, read_config, small_tokenizer
 from fed_fsad.methods.sdmad.vocabulary import build_vocabulary
 from pretraining.card import read_card
@@ -20,7 +21,7 @@ from pretraining.protocol import validation_seed
 from pretraining.real import real_detection_sets
 from pretraining.zero_shot import averaged, category_sets, zero_shot_figures
 
-WEIGHTS = ("teacher/weights.safetensors", "clip/weights.safetensors")
+WEIGHTS = ("teacher/weights.safetensors", "student/weights.safetensors", "clip/weights.safetensors")
 CONTEXT_TOKENS = 4
 FRESH_SEED, SAMPLING = 7, 0.07
 """Phantoms that neither a choice nor a card has seen, and how far a small sample's mean may lie from the card's."""
@@ -65,6 +66,17 @@ def test_the_card_beside_the_weights_is_theirs(weights: str) -> None:
     assert card["bytes"] == asset(weights).stat().st_size
     assert card["command"].startswith(f"python -m pretraining {Path(weights).parent}")
     assert card["cpu_seconds"] > 0
+
+
+def test_the_embedded_student_is_of_the_embedded_teacher() -> None:
+    """Whoever replaces the teacher makes the student again: python -m pretraining student."""
+    card = read_card(asset("student/card.md"))
+    assert card["plan"]["begun"] == read_sums(asset(SUMS))["teacher/weights.safetensors"]
+    stored = load_file(asset("student/weights.safetensors"))
+    begun = build(Settings(student="light"), 0).trainable()
+    for name, tensor in begun.items():
+        if name.startswith("affine/"):
+            assert torch.equal(tensor, stored[f"student.{name.removeprefix('affine/')}"].float())
 
 
 def test_all_weights_together_stay_small() -> None:

@@ -21,8 +21,9 @@ from fed_fsad import methods
 from fed_fsad.cli import app
 from fed_fsad.config import Config, parse_config
 from fed_fsad.config.schema import Federation, Strategy
-from fed_fsad.data.settings import FolderData, Reading, Tiles
+from fed_fsad.data.settings import CollectionData, FolderData, Reading, Tiles
 from fed_fsad.evaluation.settings import EvaluationSettings
+from fed_fsad.machine import CacheSettings, MachineSettings
 from fed_fsad.methods import d24fad, sdmad
 from fed_fsad.methods.d24fad.settings import TeacherSettings
 from fed_fsad.methods.method import TrainingSettings
@@ -42,9 +43,12 @@ TABLES: list[tuple[str, str, type[BaseModel], type[BaseModel] | None]] = [
     ("methods.md", "", EvaluationSettings, None),
     ("privacy.md", "", Policy, None),
     ("own-data.md", "data.", FolderData, None),
+    ("own-data.md", "data.", CollectionData, None),
     ("running.md", "", Federation, None),
     ("running.md", "strategy.", Strategy, None),
     ("formats.md", "reading.", Reading, None),
+    ("speed.md", "machine.", MachineSettings, None),
+    ("speed.md", "machine.cache.", CacheSettings, None),
     ("formats.md", "reading.tiles.", Tiles, None),
 ]
 """(page, prefix of its keys, settings, base whose keys stand in a table of their own)."""

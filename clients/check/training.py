@@ -16,13 +16,14 @@ from fed_fsad.errors import DataError, PolicyRefusal
 from fed_fsad.methods.method import Method, part_of
 from fed_fsad.privacy.policy import Policy, load_policy
 from fed_fsad.privacy.training import private_records
-from fed_fsad.residents import resident, rows_of
+from fed_fsad.residents import resident, rows_of, use
 from fed_fsad.seeds import numpy_stream
 
 
 def enough(site: SiteSettings) -> Line:
     """Enough images for every method, and under privacy enough records for its noise; a few images are really tried."""
     policy = load_policy(site.policy)
+    use(site.machine)
     if site.role == "predict-only":
         return _evaluation(site, policy)
     able: list[str] = []

@@ -8,7 +8,21 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fed_fsad.cli import data, provision, report, server, simulate, site, watch
+from fed_fsad.cli import (
+    bank,
+    benchmark,
+    data,
+    export,
+    predict,
+    privacy,
+    provision,
+    report,
+    server,
+    signs,
+    simulate,
+    site,
+    watch,
+)
 from fed_fsad.errors import UserError
 from fed_fsad.switches import SWITCHES
 
@@ -21,11 +35,17 @@ app = typer.Typer(
 )
 app.command("simulate")(simulate.simulate)
 app.command("report")(report.report)
+app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("watch")(watch.watch)
+app.add_typer(bank.app, name="bank")
+app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(site.app, name="site")
 app.add_typer(provision.app, name="provision")
 app.add_typer(server.app, name="server")
 app.add_typer(data.app, name="data")
+app.add_typer(signs.app, name="signs")
+app.add_typer(privacy.app, name="privacy")
 
 
 @app.callback()

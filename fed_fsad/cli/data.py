@@ -1,8 +1,6 @@
 """`fed-fsad data`: look at images, split them, show them, draw phantoms, before anything is trained."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from fed_fsad.cli.bars import bars
+from fed_fsad.cli.options import reading_of
 from fed_fsad.errors import ConfigError
 from fed_fsad.names import suggestion
 
@@ -47,7 +46,7 @@ def check(
     from fed_fsad.data.check import check as check_sites  # imported late: `--help` should not wait for torch
 
     sites = [_folder(root, layout, manifest, None, normal, reading) for root in roots]
-    with _bars() as progress:
+    with bars() as progress:
         report = check_sites(sites, progress)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), ensure_ascii=False, indent=1))
@@ -85,7 +84,7 @@ def split(
 
     _check_new(out)
     data = _folder(root, layout, manifest, task, normal, reading)
-    with _bars() as progress:
+    with bars() as progress:
         done = resplit(data, Rules(test_share, seed, keep_test, alike), progress)
     write_manifest(out, done.entries, root, data.normal[0])
     console = Console(soft_wrap=True, highlight=False)
@@ -112,7 +111,7 @@ def preview(
     from fed_fsad.durable import replace
 
     _check_new(out)
-    with _bars() as progress:
+    with bars() as progress:
         found = scan(_folder(root, layout, manifest, None, normal, reading), partial(progress, f"reading {root}"))
         content = contact_sheet([*found.train, *found.test], columns, seed, partial(progress, "drawing"))
     replace(out, content)
@@ -136,7 +135,7 @@ def phantoms(
 
     for organ in task or list(ORGANS):
         order = Order(organ, normal, abnormal, size, style, several, seed)
-        with _bars() as progress:
+        with bars() as progress:
             manifest = write_phantoms(out / organ, order, partial(progress, f"drawing {organ}"))
         typer.echo(f"{organ}: {2 * (normal + abnormal)} images, {manifest}")
 
@@ -156,7 +155,6 @@ def _folder(
     root: Path, layout: str, manifest: Path | None, task: str | None, normal: list[str] | None, reading: str
 ) -> "FolderData":
     """The settings that the options mean. Raises ConfigError for a layout or a way of reading that does not exist."""
-    import yaml
     from pydantic import ValidationError
 
     from fed_fsad.data.adapters import LAYOUTS
@@ -167,10 +165,8 @@ def _folder(
         raise ConfigError(f"layout {layout!r} does not exist; {suggestion(layout, ['auto', *LAYOUTS])}")
     raw = {"kind": "folder", "root": root, "layout": layout, "manifest": manifest, "task": task}
     try:
-        group = {"reading": yaml.safe_load(reading), **({"normal": normal} if normal else {})}
+        group = {"reading": reading_of(reading), **({"normal": normal} if normal else {})}
         return FolderData.model_validate({**raw, **group})
-    except yaml.YAMLError:
-        raise ConfigError(f"--reading {reading} is no valid YAML; write it like '{{slices: all}}'") from None
     except ValidationError as error:
         raise ConfigError(f"{explain(error, FolderData)}.") from None
 
@@ -195,19 +191,3 @@ def _yaml(data: "FolderData", manifest: Path, task: str) -> str:
         **({"reading": chosen} if chosen else {}),
     }
     return yaml.safe_dump({"data": block}, sort_keys=False, allow_unicode=True)
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar per step on the terminal, gone when all is done."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=of)
-            bars.update(tasks[what], completed=done, total=of)
-
-        yield show

@@ -1,8 +1,13 @@
 """Options that several commands share."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from fed_fsad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fed_fsad.data.settings import Reading
 
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override any key: --set federation.rounds=3.")]
 ResumeMode = Annotated[
@@ -15,3 +20,19 @@ ResumeMode = Annotated[
 Trackers = Annotated[
     list[str] | None, typer.Option("--track", help="Copy figures to tensorboard or mlflow; may be given twice.")
 ]
+
+
+def reading_of(text: str) -> "Reading":
+    """The group `data.reading` written on the command line. Raises ConfigError when it is not one."""
+    import yaml  # imported late: `--help` should not wait for pydantic
+    from pydantic import ValidationError
+
+    from fed_fsad.data.settings import Reading
+    from fed_fsad.explain import explain
+
+    try:
+        return Reading.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError:
+        raise ConfigError(f"--reading {text} is no valid YAML; write it like '{{slices: all}}'") from None
+    except ValidationError as error:
+        raise ConfigError(f"{explain(error, Reading, ('reading',))}.") from None

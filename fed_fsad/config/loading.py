@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from fed_fsad import methods
 from fed_fsad.config.schema import Config
+from fed_fsad.data.settings import CollectionData, DataSettings, FolderData
 from fed_fsad.errors import ConfigError
 from fed_fsad.explain import explain
 
@@ -81,11 +82,16 @@ def _validated(raw: dict[str, Any], origin: str) -> Config:
         config = Config.model_validate({**raw, "methods": settings})
     except ValidationError as error:
         raise ConfigError(f"{origin}: {explain(error, Config)}") from error
-    root = getattr(config.data, "root", None)
-    if root is None:
-        return config
-    data = config.data.model_copy(update={"root": Path(root).expanduser().resolve()})
-    return config.model_copy(update={"data": data})
+    return config.model_copy(update={"data": _located(config.data)})
+
+
+def _located(data: DataSettings) -> DataSettings:
+    """The same data under absolute paths."""
+    if isinstance(data, FolderData):
+        return data.model_copy(update={"root": data.root.expanduser().resolve()})
+    if isinstance(data, CollectionData):
+        return data.model_copy(update={"tasks": {task: _located(own) for task, own in data.tasks.items()}})
+    return data
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, InstanceOf, SerializeAsAny, field_validator, model_v
 
 from fed_fsad.data.settings import DataSettings, Holding, Name, Role, Settings
 from fed_fsad.evaluation.settings import EvaluationSettings
+from fed_fsad.machine import MachineSettings
 from fed_fsad.methods.method import TrainingSettings
 from fed_fsad.privacy.policy import Policy, load_policy
 
@@ -70,6 +71,7 @@ class Config(Settings):
     seed: int = Field(0, ge=0, lt=2**62)
     threads: int = Field(1, ge=1, description="torch threads; part of what makes two runs equal to the last bit")
     engine: Literal["inprocess", "ray"] = "inprocess"
+    machine: MachineSettings = MachineSettings()
     methods: Mapping[str, SerializeAsAny[InstanceOf[TrainingSettings]]] = Field(min_length=1)
     data: DataSettings
     hospitals: tuple[Hospital, ...] = Field(min_length=1)

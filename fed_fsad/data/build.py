@@ -3,11 +3,21 @@
 from collections.abc import Mapping, Sequence
 
 from fed_fsad.data.adapters import listing, normal_names
+from fed_fsad.data.collection import check_tasks, collection_bed, collection_samples
 from fed_fsad.data.partition import Partition, check_names, partition
 from fed_fsad.data.phantoms import ORGANS, phantom_set
 from fed_fsad.data.samples import Sample
 from fed_fsad.data.scan import OnFile, Skipped, scan
-from fed_fsad.data.settings import DataSettings, FolderData, FolderHolding, Holding, PhantomData, PhantomHolding
+from fed_fsad.data.settings import (
+    CollectionData,
+    CollectionHolding,
+    DataSettings,
+    FolderData,
+    FolderHolding,
+    Holding,
+    PhantomData,
+    PhantomHolding,
+)
 from fed_fsad.errors import ConfigError, DataError
 from fed_fsad.seeds import derive
 
@@ -28,6 +38,8 @@ def hospital_samples(
     check_names([site], holdings, "hospital")
     if isinstance(data, FolderData):
         return list(_split(data, holdings, seed, withheld, unseen_task).hospitals[site])
+    if isinstance(data, CollectionData):
+        return collection_samples(data, _collected(data, holdings, withheld, unseen_task), site, seed, withheld)
     held = _phantom_holdings(holdings, withheld, unseen_task)
     own = held[site]
     return [
@@ -43,7 +55,7 @@ def hospital_test_samples(data: DataSettings, holdings: Mapping[str, Holding], s
     Only phantoms can be drawn anew: a hospital that is dealt images from folders gets none.
     """
     own = holdings[site]
-    if isinstance(data, FolderData) or isinstance(own, FolderHolding):
+    if not isinstance(data, PhantomData) or not isinstance(own, PhantomHolding):
         return []
     seed = derive(seed, "hospital test", site)
     draws = (_draw(data, organ, own.normal, own.abnormal, own.style, seed, frozenset()) for organ in own.organs)
@@ -71,6 +83,8 @@ def server_samples(
         if not any(sample.is_normal for sample in pool):
             raise DataError(f"{data.root} has too few normal train images or patients for a support pool; add some")
         return pool, test
+    if isinstance(data, CollectionData):
+        return collection_bed(data, _collected(data, holdings, withheld, unseen_task), seed, withheld, unseen_task)
     organs = _tested_organs(data, _phantom_holdings(holdings, withheld, unseen_task), unseen_task)
     pool, test = [], []
     for organ in [*organs, unseen_task] if unseen_task else organs:
@@ -102,11 +116,15 @@ def site_samples(data: FolderData) -> list[Sample]:
 
 def found(data: DataSettings) -> str | None:
     """One sentence on what lies under a data set's root; None for phantoms. Raises DataError as `listing`."""
+    if isinstance(data, CollectionData):
+        return "; ".join(f"{task}: {listing(folder).found}" for task, folder in data.tasks.items())
     return listing(data).found if isinstance(data, FolderData) else None
 
 
 def skipped(data: DataSettings, progress: OnFile | None = None) -> tuple[Skipped, ...]:
     """The files of a data set that were left out, and why; phantoms leave out none."""
+    if isinstance(data, CollectionData):
+        return tuple(image for folder in data.tasks.values() for image in scan(folder, progress).skipped)
     return scan(data, progress).skipped if isinstance(data, FolderData) else ()
 
 
@@ -137,6 +155,15 @@ def _phantom_holdings(
     return held
 
 
+def _collected(
+    data: CollectionData, holdings: Mapping[str, Holding], withheld: frozenset[str], unseen_task: str | None
+) -> dict[str, CollectionHolding]:
+    held = {site: own for site, own in holdings.items() if isinstance(own, CollectionHolding)}
+    _check_kind(holdings, held, "collection")
+    check_tasks(data, held, withheld, unseen_task)
+    return held
+
+
 def _check_kind(holdings: Mapping[str, Holding], fitting: Mapping[str, Holding], kind: str) -> None:
     if other := sorted(holdings.keys() - fitting.keys()):
         raise ConfigError(f"hospital {other[0]!r} has a holding of another kind than the data; give it kind: {kind}")
@@ -146,4 +173,6 @@ def _draw(
     data: PhantomData, organ: str, normal: int, abnormal: int, style: int, seed: int, withheld: frozenset[str]
 ) -> Sequence[Sample]:
     exclude = frozenset((organ, kind) for kind in ORGANS[organ].kinds if kind in withheld)
-    return phantom_set(organ, normal, abnormal, style, seed, data.pose_jitter, data.lesion_contrast, exclude)
+    return phantom_set(
+        organ, normal, abnormal, style, seed, data.pose_jitter, data.lesion_contrast, exclude, data.multiple
+    )

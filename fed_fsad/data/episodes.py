@@ -11,6 +11,7 @@ from torch import Tensor
 from fed_fsad.data.features import Rows
 from fed_fsad.data.samples import Sample
 from fed_fsad.errors import DataError
+from fed_fsad.seeds import numpy_stream
 
 
 @dataclass(frozen=True)
@@ -20,18 +21,22 @@ class EpisodeSpec:
     supports: normal images beside every query (K); 0 means single labelled images.
     normals_only: queries are normal images only.
     batch: queries per step.
+    mixed: queries of any task in one batch, each with supports of its own task, drawn from all of its normal images.
+    fixed: a seed; every image then keeps the supports that it draws once, with replacement. None: drawn in every step.
     """
 
     supports: int
     normals_only: bool
     batch: int
+    mixed: bool = False
+    fixed: int | None = None
 
 
 @dataclass(frozen=True)
 class Episode:
     """One training batch, as frozen features; supports are gathered from the same rows, so each image is encoded once.
 
-    rows: N images of one task when supports > 0, of any tasks otherwise.
+    rows: N images, of one task when supports > 0 and the spec does not mix tasks.
     query: [B] int64, the row of each query.
     support: [B, K] int64, the rows of its supports; K may be 0.
     record: [B] int64, the privacy record each query belongs to (0..R-1); arange(B) when every query is its own.
@@ -54,11 +59,12 @@ def sample_episode(rows: Rows, spec: EpisodeSpec, rng: np.random.Generator) -> E
     supports > 0: one task, chosen in proportion to its eligible images; `batch` queries of it, and for each K normal
     images of the same drawn rows, never itself (ours: supports are gathered, not encoded again). supports = 0: `batch`
     images, half of them normal where both exist, the abnormal ones spread evenly over the categories. Without
-    replacement where the images suffice. Raises DataError when no task has K + 1 normal images or nothing is eligible.
+    replacement where the images suffice. `mixed` and `fixed` are the public D²4FAD code's ways. Raises DataError when
+    no task has K + 1 normal images or nothing is eligible.
     """
     if spec.supports:
-        queries, candidates = _one_task(rows.samples, spec, rng)
-        supports = [_choose([i for i in candidates if i != query], spec.supports, rng) for query in queries]
+        queries, candidates = _queries(rows.samples, spec, rng)
+        supports = [_supports(rows.samples, query, candidates[query], spec, rng) for query in queries]
     else:
         queries = _balanced(rows.samples, spec, rng)
         supports = [[] for _ in queries]
@@ -74,8 +80,21 @@ def _choose(items: Sequence[int], count: int, rng: np.random.Generator) -> list[
     return [items[i] for i in rng.choice(len(items), count, replace=count > len(items))]
 
 
-def _one_task(samples: Sequence[Sample], spec: EpisodeSpec, rng: np.random.Generator) -> tuple[list[int], list[int]]:
-    """The queries of a batch, and the normal images among which their supports are drawn (at least K + 1)."""
+def _supports(
+    samples: Sequence[Sample], query: int, candidates: Sequence[int], spec: EpisodeSpec, rng: np.random.Generator
+) -> list[int]:
+    """The supports of one query, never itself."""
+    others = [i for i in candidates if i != query]
+    if spec.fixed is None:
+        return _choose(others, spec.supports, rng)
+    stream = numpy_stream(spec.fixed, "fixed supports", samples[query].id)
+    return [others[i] for i in stream.choice(len(others), spec.supports)]
+
+
+def _queries(
+    samples: Sequence[Sample], spec: EpisodeSpec, rng: np.random.Generator
+) -> tuple[list[int], dict[int, list[int]]]:
+    """The queries of a batch, and for each of them the normal images among which its supports are drawn."""
     queries_of: defaultdict[str, list[int]] = defaultdict(list)
     normals_of: defaultdict[str, list[int]] = defaultdict(list)
     for i in eligible(samples, spec):
@@ -89,12 +108,18 @@ def _one_task(samples: Sequence[Sample], spec: EpisodeSpec, rng: np.random.Gener
             f"training with {spec.supports} supports needs {spec.supports + 1} normal images of one task and there are "
             f"{most}; add normal images or lower the number of supports"
         )
+    if spec.mixed:
+        queries = _choose([i for task in tasks for i in queries_of[task]], spec.batch, rng)
+        return queries, {i: normals_of[samples[i].task] for i in queries}
     weights = np.array([len(queries_of[task]) for task in tasks])
     task = tasks[rng.choice(len(tasks), p=weights / weights.sum())]
     queries = _choose(queries_of[task], spec.batch, rng)
+    if spec.fixed is not None:
+        return queries, dict.fromkeys(queries, normals_of[task])
     drawn = sorted({i for i in queries if samples[i].is_normal})
     others = sorted(set(normals_of[task]) - set(drawn))
-    return queries, drawn + _choose(others, max(0, spec.supports + 1 - len(drawn)), rng)
+    gathered = drawn + _choose(others, max(0, spec.supports + 1 - len(drawn)), rng)
+    return queries, dict.fromkeys(queries, gathered)
 
 
 def _balanced(samples: Sequence[Sample], spec: EpisodeSpec, rng: np.random.Generator) -> list[int]:

@@ -32,7 +32,7 @@ def _list_split(data: FolderData, split: Split) -> list[Entry]:
     for child in _visible(folder):
         if child.is_dir():
             classes.append(child)
-        elif _is_image(child):
+        elif is_image(child):
             raise DataError(f"{child} lies in no class folder; move it into {folder}/CLASS")
     if not classes:
         raise DataError(f"{folder} has no class folders; put images into {folder}/CLASS")
@@ -43,7 +43,7 @@ def _list_class(data: FolderData, split: Split, folder: Path) -> list[Entry]:
     inside = _visible(folder)
     if below := [child for child in inside if child.is_dir()]:
         raise DataError(f"{below[0]} is a folder inside a class; put images right into {folder} or use a manifest")
-    images = [child for child in inside if _is_image(child)]
+    images = [child for child in inside if is_image(child)]
     if not images:
         raise DataError(f"class folder {folder} holds no PNG, JPEG, TIFF, DICOM or NIfTI image; fill it or remove it")
     masks = _masks(data.root / "masks" / split / folder.name)
@@ -59,7 +59,7 @@ def _list_class(data: FolderData, split: Split, folder: Path) -> list[Entry]:
 def _masks(folder: Path) -> dict[str, Path]:
     masks: dict[str, Path] = {}
     for path in _visible(folder) if folder.is_dir() else []:
-        if not _is_image(path):
+        if not is_image(path):
             continue
         stem = bare_name(path.name)
         if stem in masks:
@@ -68,7 +68,7 @@ def _masks(folder: Path) -> dict[str, Path]:
     return masks
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """By its suffix, or DICOM by its content: hospitals' files often have none."""
     if path.name.lower().endswith(SUFFIXES):
         return True

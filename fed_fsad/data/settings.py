@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Name = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 """What a run, a hospital or a site may be called."""
@@ -25,6 +25,7 @@ class PhantomData(Settings):
     kind: Literal["phantoms"]
     pose_jitter: float = Field(1.0, ge=0, le=3, description="0 = every patient lies the same way, 1 = as in a clinic")
     lesion_contrast: float = Field(1.0, gt=0, le=2, description="below 1 lesions are fainter")
+    multiple: float = Field(0.0, ge=0, le=1, description="share of abnormal images with two or three anomalies")
     test_normal: int = Field(48, ge=1, description="normal test images per organ, on the server")
     test_abnormal: int = Field(48, ge=1, description="abnormal test images per organ, shared by its categories")
     pool: int = Field(24, ge=1, description="images per organ and class to draw support sets from, on the server")
@@ -113,7 +114,33 @@ class FolderData(Settings):
     reading: Reading = Field(Reading(), description="how files become images")
 
 
-DataSettings = Annotated[PhantomData | FolderData, Field(discriminator="kind")]
+class CollectionData(Settings):
+    """Several data sets on disk, a task each."""
+
+    kind: Literal["collection"]
+    tasks: dict[str, FolderData] = Field(
+        min_length=1, description="data sets by task name; the keys of each are those of `kind: folder`"
+    )
+    pool: int = Field(24, ge=1, description="train images per task and class kept by the server for support sets")
+    test_cap: int | None = Field(
+        None, ge=1, description="test images per task and class, the same ones for every seed; null = all"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, raw: Any) -> Any:
+        """A data set takes its task's name and the collection's pool."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("tasks"), dict):
+            return raw
+        common = {"kind": "folder", "pool": raw.get("pool", cls.model_fields["pool"].default)}
+        tasks = {
+            task: {**own, **common, "task": task} if isinstance(own, dict) else own
+            for task, own in raw["tasks"].items()
+        }
+        return {**raw, "tasks": tasks}
+
+
+DataSettings = Annotated[PhantomData | FolderData | CollectionData, Field(discriminator="kind")]
 
 
 class PhantomHolding(Settings):
@@ -135,6 +162,7 @@ class PhantomRehearsal(PhantomHolding):
     seed: int = Field(0, ge=0, lt=2**62, description="the run's seed")
     pose_jitter: float = Field(1.0, ge=0, le=3, description="0 = every patient lies the same way, 1 = as in a clinic")
     lesion_contrast: float = Field(1.0, gt=0, le=2, description="below 1 lesions are fainter")
+    multiple: float = Field(0.0, ge=0, le=1, description="share of abnormal images with two or three anomalies")
     withheld: tuple[str, ...] = Field((), description="categories it never draws; the run's unseen categories")
 
 
@@ -146,4 +174,13 @@ class FolderHolding(Settings):
     lacks: tuple[str, ...] = Field((), description="classes it holds no image of")
 
 
-Holding = Annotated[PhantomHolding | FolderHolding, Field(discriminator="kind")]
+class CollectionHolding(Settings):
+    """What one hospital gets of a collection: its part of the train images of its tasks."""
+
+    kind: Literal["collection"]
+    tasks: tuple[str, ...] = Field(min_length=1)
+    share: float = Field(1.0, gt=0, description="its part of the images, relative to the other hospitals of the task")
+    cap: int | None = Field(None, ge=1, description="images per task and class, drawn by the seed; null = all")
+
+
+Holding = Annotated[PhantomHolding | FolderHolding | CollectionHolding, Field(discriminator="kind")]

@@ -1,6 +1,5 @@
 """ROC and precision-recall curves, and a threshold to operate at that no test image has a say in."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ from fed_fsad.evaluation.results import OperatingPoint, PrCurve, RocCurve
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.evaluation.trials import Trial, panel_of, run_trials
 from fed_fsad.methods.method import Method
+from fed_fsad.methods.threshold import conformal
 
 POINTS = 200
 
@@ -67,9 +67,7 @@ def operating_point(
 ) -> OperatingPoint | None:
     """The threshold that at least `share` of further normal images of the task stay at or below (ours).
 
-    It is the k-th lowest score of the pool's n normal images that are no supports, k = ceil(share (n + 1)): a new
-    normal image of the same kind stays below with probability k / (n + 1), whatever the scores' distribution (split
-    conformal, Vovk et al. 2005). With fewer images than that needs it is their highest score. None without any.
+    It is the conformal quantile of the pool's normal images that are no supports. None without any.
     """
     used = {sample.id for sample in trial.draw.support}
     normals = [x for x in bed.pool if x.task == trial.draw.task and x.is_normal and x.id not in used]
@@ -77,9 +75,8 @@ def operating_point(
         return None
     held = TestBed((), tuple(normals))
     scored = run_trials(panel_of(method), rows_of, held, [replace(trial.draw, maps=False)])[method.name][0]
-    n = len(normals)
-    place = min(n, math.ceil(share * (n + 1)))
-    return OperatingPoint(curve, float(np.sort(scored.image)[place - 1]), place / (n + 1), n)
+    value, kept = conformal(scored.image.tolist(), share)
+    return OperatingPoint(curve, value, kept, len(normals))
 
 
 def _by_shots(trial: Trial) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.float64]]]:

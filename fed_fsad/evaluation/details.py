@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from torch import Tensor
 
 from fed_fsad.data.features import Features
-from fed_fsad.data.samples import Sample
 from fed_fsad.evaluation.bed import RowsOf, TestBed
 from fed_fsad.evaluation.curves import by_task, operating_point, questions
 from fed_fsad.evaluation.detection import headline_shots
@@ -14,7 +14,7 @@ from fed_fsad.evaluation.pixels import Masks
 from fed_fsad.evaluation.results import ChosenSign, Details, Evidence, GalleryItem, ImageScore
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.evaluation.trials import Trial
-from fed_fsad.methods.method import Method, SupportBank
+from fed_fsad.methods.method import Method, Scores, SupportBank
 
 
 @runtime_checkable
@@ -25,7 +25,20 @@ class ReadsSigns(Protocol):
         """By category, every sign with its reliability on the bank's images and whether it is kept."""
 
     def sign_evidence(self, features: Features, bank: SupportBank) -> Sequence[Mapping[str, Mapping[str, float]]]:
-        """Per image and category, what each sign that counted gave; their mean is the image's category score."""
+        """Per image and category, what each sign that counted gave; their mean is the image's category score, less what
+        the method takes from elsewhere.
+        """
+
+
+@runtime_checkable
+class TellsProbabilities(Protocol):
+    """A method that turns its scores into probabilities and decisions by the supports alone."""
+
+    def probabilities(self, scores: Scores, bank: SupportBank) -> Tensor:
+        """[B, M], of scores that the bank gave."""
+
+    def thresholds(self, bank: SupportBank) -> Tensor:
+        """[M], the scores above which a category is called present."""
 
 
 def describe(
@@ -51,6 +64,7 @@ def describe(
         scores=tuple(score for trial in shown for score in image_scores(trial)),
         gallery=tuple(item for trial in shown for item in _gallery(method, rows_of, trial, masks)),
         signs=_signs(method, rows_of, shown),
+        thresholds=_thresholds(method, rows_of, shown),
     )
 
 
@@ -71,7 +85,7 @@ def _named(names: Sequence[str], row: Sequence[float]) -> dict[str, float]:
 def _gallery(method: Method, rows_of: RowsOf, trial: Trial, masks: Masks) -> list[GalleryItem]:
     scores = image_scores(trial)
     chosen = _chosen(trial)
-    evidence = _evidence(method, rows_of, trial, [scores[i] for i in chosen], [trial.samples[i] for i in chosen])
+    evidence = _evidence(method, rows_of, trial, scores, list(chosen))
     return [
         GalleryItem(
             score=scores[i],
@@ -99,19 +113,46 @@ def _chosen(trial: Trial) -> dict[int, str]:
 
 
 def _evidence(
-    method: Method, rows_of: RowsOf, trial: Trial, scores: Sequence[ImageScore], samples: Sequence[Sample]
+    method: Method, rows_of: RowsOf, trial: Trial, scores: Sequence[ImageScore], places: Sequence[int]
 ) -> list[tuple[Evidence, ...]]:
-    """Per image: the category with the highest score, then those it shows."""
-    if not isinstance(method, ReadsSigns) or not samples:
-        return [()] * len(samples)
+    """Per image at `places`: the category with the highest score, then those it shows."""
+    if not isinstance(method, ReadsSigns) or not places:
+        return [()] * len(places)
     bank = method.fit_support(rows_of(trial.draw.support), trial.draw.task)
+    chance = _probabilities(method, bank, trial.scores)
+    read = method.sign_evidence(rows_of([trial.samples[i] for i in places]).features, bank)
     found = []
-    for score, spoken in zip(scores, method.sign_evidence(rows_of(samples).features, bank), strict=True):
-        named = score.category_scores
+    for i, spoken in zip(places, read, strict=True):
+        named = scores[i].category_scores
         asked = [max(named, key=lambda name: named[name])] if named else []
-        asked += [name for name in score.categories if name in spoken]
-        found.append(tuple(Evidence(x, named[x], tuple(spoken[x].items())) for x in dict.fromkeys(asked)))
+        asked += [name for name in scores[i].categories if name in spoken]
+        found.append(tuple(_why(x, named[x], spoken[x], chance, i) for x in dict.fromkeys(asked)))
     return found
+
+
+def _why(
+    category: str, score: float, spoken: Mapping[str, float], chance: Mapping[str, Sequence[float]], place: int
+) -> Evidence:
+    mean = float(np.mean(list(spoken.values()))) if spoken else 0.0
+    probability = chance[category][place] if category in chance else None
+    return Evidence(category, score, tuple(spoken.items()), score - mean, probability)
+
+
+def _probabilities(method: Method, bank: SupportBank, scores: Scores) -> dict[str, list[float]]:
+    """By category, of every image; empty where the method tells none."""
+    if not isinstance(method, TellsProbabilities):
+        return {}
+    return dict(zip(scores.names, method.probabilities(scores, bank).T.tolist(), strict=True))
+
+
+def _thresholds(method: Method, rows_of: RowsOf, trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
+    if not isinstance(method, TellsProbabilities):
+        return {}
+    banks = ((trial, method.fit_support(rows_of(trial.draw.support), trial.draw.task)) for trial in trials)
+    return {
+        trial.draw.task: dict(zip(trial.scores.names, method.thresholds(bank).tolist(), strict=True))
+        for trial, bank in banks
+    }
 
 
 def _signs(method: Method, rows_of: RowsOf, trials: Sequence[Trial]) -> dict[str, dict[str, tuple[ChosenSign, ...]]]:

@@ -6,8 +6,8 @@ import numpy as np
 
 from fed_fsad.errors import DataError
 from fed_fsad.evaluation.bed import TestBed, draw_support
-from fed_fsad.evaluation.metrics import auroc, average_precision, bootstrap_macro, macro, spread
-from fed_fsad.evaluation.pixels import Masks, pixel_figures
+from fed_fsad.evaluation.metrics import auroc, average_precision, bootstrap_macro, macro, sensitivity_at, spread
+from fed_fsad.evaluation.pixels import PixelFigures, mean_pixels
 from fed_fsad.evaluation.results import Evaluation
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.evaluation.trials import Draw, Trial
@@ -38,8 +38,10 @@ def plan(bed: TestBed, settings: EvaluationSettings, seed: int) -> list[Draw]:
     ]
 
 
-def summarise(trials: Sequence[Trial], settings: EvaluationSettings, masks: Masks, seed: int) -> Evaluation:
-    """Means over tasks, then over draws, of one detector's trials."""
+def summarise(
+    trials: Sequence[Trial], measured: Sequence[PixelFigures | None], settings: EvaluationSettings, seed: int
+) -> Evaluation:
+    """Means over tasks, then over draws, of one detector's trials; `measured` are their pixel figures."""
     found: dict[str, tuple[float, float]] = {}
     left_out: dict[str, int] = {}
     for shots in settings.shots:
@@ -51,7 +53,7 @@ def summarise(trials: Sequence[Trial], settings: EvaluationSettings, masks: Mask
         left_out[str(shots)] = per_draw[0][1]
     best = headline_shots(settings)
     chosen = [trial for trial in trials if trial.draw.shots == best]
-    pixel_area, pixel_overlap = pixel_figures(chosen, masks)
+    pixels = mean_pixels(measured)
     return Evaluation(
         image_auroc={key: mean for key, (mean, _) in found.items()},
         image_auroc_sd={key: deviation for key, (_, deviation) in found.items()},
@@ -60,8 +62,10 @@ def summarise(trials: Sequence[Trial], settings: EvaluationSettings, masks: Mask
         headline_name=f"Image AUROC at K = {best}",
         resamples=_resamples(chosen, seed),
         average_precision=macro([average_precision(trial.labels, trial.image) for trial in chosen])[0],
-        pixel_auroc=pixel_area,
-        pixel_aupro=pixel_overlap,
+        sensitivity=macro([sensitivity_at(trial.labels, trial.image) for trial in chosen])[0],
+        pixel_auroc=pixels and pixels.auroc,
+        pixel_aupro=pixels and pixels.aupro,
+        pixel_dice=pixels and pixels.dice,
         extra={},
     )
 

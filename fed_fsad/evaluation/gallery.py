@@ -51,6 +51,7 @@ def save_details(details: Details, folder: Path) -> None:
                 }
                 for task, categories in details.signs.items()
             },
+            "thresholds": details.thresholds,
         },
         allow_nan=False,
     )

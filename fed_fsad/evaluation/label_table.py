@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_fsad.evaluation.metrics import auroc, average_precision, f1, macro
+from fed_fsad.evaluation.metrics import Block, auroc, average_precision, f1, macro
 from fed_fsad.evaluation.trials import Trial
 
 
@@ -55,6 +55,11 @@ def tabulate(trial: Trial, unseen: Collection[str]) -> Table:
         np.array(columns).reshape(len(names), len(trial.samples)).T,
         np.array([name in unseen for name in names], dtype=bool),
     )
+
+
+def block(draws: Sequence[Table], protocol: str) -> Block:
+    """A protocol's labels on one task and the scores of every draw."""
+    return draws[0].labels(protocol), np.stack([table.scores[:, table.asked(protocol)].T for table in draws])
 
 
 def multi_label(tables: Sequence[Table]) -> Mapping[str, float]:

@@ -25,6 +25,33 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(average_precision_score(truth, values)) if _comparable(truth, values) else math.nan
 
 
+def sensitivity_at(labels: ArrayLike, scores: ArrayLike, specificity: float = 0.95) -> float:
+    """The largest share of abnormal images above a threshold that `specificity` of the normal ones stay at or below.
+
+    The threshold is one of the scores, and equal scores fall on one side; NaN as `auroc`.
+    """
+    truth, values = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=np.float64)
+    if not _comparable(truth, values):
+        return math.nan
+    normal = np.sort(values[~truth])
+    # Rounded first: 0.95 * 20 is a little more than 19 in floating point.
+    passed = math.ceil(round(specificity * normal.size, 9))
+    return float((values[truth] > normal[passed - 1]).mean())
+
+
+def best_dice(masks: NDArray[np.bool_], maps: NDArray[np.float32]) -> float:
+    """The largest Dice coefficient of all pixels of all images together that one threshold reaches (an upper bound).
+
+    masks, maps: [N, H, W]; NaN with one kind of pixels only.
+    """
+    if not masks.any() or masks.all():
+        return math.nan
+    order = np.argsort(-maps, axis=None)
+    last_of_ties = np.append(np.flatnonzero(np.diff(maps.ravel()[order])), maps.size - 1)
+    hits = np.cumsum(masks.ravel()[order])[last_of_ties]
+    return float((2 * hits / (last_of_ties + 1 + hits[-1])).max())
+
+
 def pixel_auroc(masks: NDArray[np.bool_], maps: NDArray[np.float32]) -> float:
     """AUROC over all pixels of all images together; masks and maps are [N, H, W]; NaN with one kind of pixels only.
 

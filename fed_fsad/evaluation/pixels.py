@@ -1,12 +1,13 @@
 """Pixel-level figures of trials, where masks and maps exist."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from fed_fsad.data.samples import Mask, Sample
 from fed_fsad.evaluation.aupro import aupro
-from fed_fsad.evaluation.metrics import macro, pixel_auroc
+from fed_fsad.evaluation.metrics import best_dice, macro, pixel_auroc
 from fed_fsad.evaluation.trials import Trial
 
 
@@ -24,18 +25,16 @@ class Masks:
         return self._read[sample.id]
 
 
-def pixel_figures(trials: Sequence[Trial], masks: Masks) -> tuple[float | None, float | None]:
-    """Pixel AUROC and AUPRO (false positive rates up to 0.3), averaged over the trials that have maps and masks.
+class PixelFigures(NamedTuple):
+    """Of one trial, or means over several: AUROC, AUPRO (false positive rates up to 0.3), best-threshold Dice."""
 
-    Images without a mask are left out. (None, None) when no trial can be measured.
-    """
-    measured = [figures for trial in trials if (figures := _figures(trial, masks)) is not None]
-    if not measured:
-        return None, None
-    return macro([area for area, _ in measured])[0], macro([overlap for _, overlap in measured])[0]
+    auroc: float
+    aupro: float
+    dice: float
 
 
-def _figures(trial: Trial, masks: Masks) -> tuple[float, float] | None:
+def pixel_figures(trial: Trial, masks: Masks) -> PixelFigures | None:
+    """The figures of a trial that has maps and at least one abnormal pixel; images without a mask are left out."""
     if trial.scores.map is None:
         return None
     marked = [(i, mask) for i, sample in enumerate(trial.samples) if (mask := masks.of(sample)) is not None]
@@ -43,4 +42,10 @@ def _figures(trial: Trial, masks: Masks) -> tuple[float, float] | None:
         return None
     truth = np.stack([mask for _, mask in marked])
     maps = trial.scores.map[[i for i, _ in marked]].float().numpy()
-    return pixel_auroc(truth, maps), aupro(truth, maps)
+    return PixelFigures(pixel_auroc(truth, maps), aupro(truth, maps), best_dice(truth, maps))
+
+
+def mean_pixels(measured: Sequence[PixelFigures | None]) -> PixelFigures | None:
+    """Means over the trials that could be measured; None when none could."""
+    known = [figures for figures in measured if figures is not None]
+    return PixelFigures(*(macro(values)[0] for values in zip(*known, strict=True))) if known else None

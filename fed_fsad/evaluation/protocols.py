@@ -5,7 +5,8 @@ from dataclasses import replace
 from fed_fsad.evaluation import categories, detection
 from fed_fsad.evaluation.bed import RowsOf, TestBed, draw_support
 from fed_fsad.evaluation.details import describe
-from fed_fsad.evaluation.pixels import Masks
+from fed_fsad.evaluation.draws import each_draw
+from fed_fsad.evaluation.pixels import Masks, pixel_figures
 from fed_fsad.evaluation.results import Evaluation
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.evaluation.trials import Panel, Trial, panel_of, run_trials
@@ -26,6 +27,8 @@ def evaluate(
     evaluation, trials = compare(method, panel_of(method), rows_of, bed, settings, seed, masks)[method.name]
     if not details:
         return evaluation
+    if method.protocol == "categories":
+        trials = [trial for trial in trials if trial.draw.shots == categories.headline_shots(settings)]
     return replace(evaluation, details=describe(method, rows_of, bed, trials, settings, masks))
 
 
@@ -33,8 +36,14 @@ def compare(
     method: Method, panel: Panel, rows_of: RowsOf, bed: TestBed, settings: EvaluationSettings, seed: int, masks: Masks
 ) -> dict[str, tuple[Evaluation, list[Trial]]]:
     """Every detector of the panel on the draws, images and figures of the method's protocol, by the detector's name."""
-    detect = method.protocol == "detection"
-    draws = (detection.plan if detect else categories.plan)(bed, settings, seed)
-    summarise = detection.summarise if detect else categories.summarise
-    trials = run_trials(panel, rows_of, bed, draws)
-    return {name: (summarise(mine, settings, masks, seed), mine) for name, mine in trials.items()}
+    protocol = detection if method.protocol == "detection" else categories
+    draws = protocol.plan(bed, settings, seed)
+    found = {}
+    for name, trials in run_trials(panel, rows_of, bed, draws).items():
+        measured = [pixel_figures(trial, masks) for trial in trials]
+        evaluation = protocol.summarise(trials, measured, settings, seed)
+        if settings.each_draw:
+            kept = each_draw(trials, measured, method.protocol == "categories", settings)
+            evaluation = replace(evaluation, draws=kept)
+        found[name] = evaluation, trials
+    return found

@@ -63,11 +63,15 @@ class ImageScore:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why an image got its score of a category: how far each sign spoke for it; their mean is the score."""
+    """Why an image got its score of a category: how far each sign spoke for it, and what the likeness to the supports
+    added to the signs' mean. probability: None where the method tells none.
+    """
 
     category: str
     score: float
     signs: tuple[tuple[str, float], ...]
+    supports: float = 0.0
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,8 @@ class ChosenSign:
 
 @dataclass(frozen=True)
 class Details:
-    """The first support draw image by image: curves by name, an operating point by task, scores, a gallery, signs by
-    task and category.
+    """The first support draw image by image: curves by name, an operating point by task, scores, a gallery, signs and
+    thresholds by task and category.
     """
 
     roc: Mapping[str, RocCurve]
@@ -106,6 +110,33 @@ class Details:
     scores: tuple[ImageScore, ...]
     gallery: tuple[GalleryItem, ...]
     signs: Mapping[str, Mapping[str, tuple[ChosenSign, ...]]]
+    thresholds: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class DrawFigures:
+    """What one support set of a task gave: figures by name, NaN where one is not defined.
+
+    support: id and name of every image in it, in the order drawn.
+    """
+
+    task: str
+    shots: int
+    number: int
+    support: tuple[tuple[str, str], ...]
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class EachDraw:
+    """Figures draw by draw, at every K.
+
+    resamples: mean over the draws of a figure on bootstrap resamples of a task's test images, by task, K and figure;
+    a figure without a value has none.
+    """
+
+    rows: tuple[DrawFigures, ...]
+    resamples: Mapping[tuple[str, int, str], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -117,7 +148,8 @@ class Evaluation:
     not in the mean. headline_key, headline_name: the entry that stands for the whole, and what a table calls it.
     resamples: the headline on bootstrap resamples of the test images, the same ones for every detector; None when it
     has no value.
-    average_precision, pixel_auroc, pixel_aupro: at the headline's shots; pixel figures are None without maps or masks.
+    average_precision, sensitivity (at 95 % specificity), pixel figures: at the headline's shots; pixel figures are None
+    without maps or masks. draws: where the settings ask for each of them.
     """
 
     image_auroc: Mapping[str, float]
@@ -127,10 +159,13 @@ class Evaluation:
     headline_name: str
     resamples: tuple[float, ...] | None
     average_precision: float
+    sensitivity: float
     pixel_auroc: float | None
     pixel_aupro: float | None
+    pixel_dice: float | None
     extra: Mapping[str, float]
     details: Details | None = None
+    draws: EachDraw | None = None
 
     @property
     def headline(self) -> float:
@@ -152,8 +187,10 @@ class Evaluation:
             "image_auroc": _figures(self.image_auroc),
             "image_auroc_sd": _figures(self.image_auroc_sd),
             "average_precision": defined(self.average_precision),
+            "sensitivity_95": defined(self.sensitivity),
             "pixel_auroc": defined(self.pixel_auroc),
             "pixel_aupro": defined(self.pixel_aupro),
+            "pixel_dice": defined(self.pixel_dice),
             "left_out": self.left_out[self.headline_key],
             "left_out_each": _figures(self.left_out),
             "extra": _figures(self.extra),

@@ -17,5 +17,6 @@ class EvaluationSettings(Settings):
         lt=1,
         description="share of normal images the report's threshold should let pass; no test image sets it",
     )
+    each_draw: bool = Field(False, description="also keep every draw's figures, at every K; `fed-fsad benchmark` does")
     unseen_task: str | None = Field(None, description="an organ no hospital holds: where detection is tested")
     unseen_categories: tuple[str, ...] = Field((), description="anomaly categories no hospital holds")

@@ -79,7 +79,7 @@ def run_trials(panel: Panel, rows_of: RowsOf, bed: TestBed, draws: Sequence[Draw
                 rows = rows_of(samples[start : start + CHUNK])
                 for judge, draw, part in judges:
                     for name, scores in judge(rows).items():
-                        _check_finite(name, scores, rows.samples)
+                        check_finite(name, scores, rows.samples)
                         part[name].append(scores if draw.maps else replace(scores, map=None))
     trials: dict[str, list[Trial]] = defaultdict(list)
     for draw, part in zip(draws, parts, strict=True):
@@ -88,7 +88,8 @@ def run_trials(panel: Panel, rows_of: RowsOf, bed: TestBed, draws: Sequence[Draw
     return dict(trials)
 
 
-def _check_finite(name: str, scores: Scores, samples: Sequence[Sample]) -> None:
+def check_finite(name: str, scores: Scores, samples: Sequence[Sample]) -> None:
+    """Raises DataError that names the first image with a score or a map that is not finite."""
     for tensor in (scores.image, scores.map, scores.categories):
         if tensor is None:
             continue

@@ -1,11 +1,16 @@
-"""Detectors by name. A folder here that exports `Settings` and `build` is a method; nothing else has to be told."""
+"""Detectors by name. A folder here that exports `Settings` and `build` is a method; nothing else has to be told.
+
+It may export `concern`, too: from the diagnostics of a training to a warning.
+"""
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from types import ModuleType
 
 from fed_fsad.errors import ConfigError
-from fed_fsad.methods.method import Method, TrainingSettings
+from fed_fsad.methods.method import Method, TrainingSettings, part_of
+from fed_fsad.names import suggestion
 
 
 def names() -> tuple[str, ...]:
@@ -25,7 +30,26 @@ def settings_type(name: str) -> type[TrainingSettings]:
     return kind
 
 
+def concern(name: str, figures: Mapping[str, float]) -> str | None:
+    """What a method's package finds wrong with a training that left these diagnostics, with the remedy, or None.
+
+    Raises ConfigError for an unknown name.
+    """
+    package = _package(name)
+    text: str | None = package.concern(figures) if hasattr(package, "concern") else None
+    return text
+
+
 def build(name: str, settings: TrainingSettings, seed: int) -> Method:
-    """A freshly initialised method: frozen weights loaded and checked, trainable part drawn from `seed`."""
+    """A freshly initialised method: frozen weights loaded and checked, trainable part drawn from `seed`.
+
+    Raises ConfigError for local parts that the method does not have, or when nothing else would be left to travel.
+    """
     method: Method = _package(name).build(settings, seed)
+    parts = {part_of(tensor) for tensor in method.trainable()}
+    for part in settings.local_parts:
+        if part not in parts:
+            raise ConfigError(f"methods.{name}.local_parts: {name} has no part {part!r}; {suggestion(part, parts)}")
+    if parts <= set(settings.local_parts):
+        raise ConfigError(f"methods.{name}.local_parts: all parts stay at the sites; leave one out so that it travels")
     return method

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fed_fsad.data.episodes import Episode, EpisodeSpec
 from fed_fsad.data.features import Features, Rows
+from fed_fsad.data.samples import Sample
 
 Protocol = Literal["detection", "categories"]
 
@@ -25,6 +26,7 @@ class TrainingSettings(BaseModel):
     betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's decay rates")
     batch: int = Field(16, ge=1, description="queries per step")
     withheld: tuple[str, ...] = Field((), description="categories nobody trains on; the run's unseen categories")
+    local_parts: tuple[str, ...] = Field((), description="parts that every site trains for itself; they never travel")
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,11 @@ class Method(ABC):
         """A hash over frozen weights and transform: with an image's id it names the image's cached features."""
 
     @property
+    def texts_id(self) -> str:
+        """A hash over the texts that the tensors are trained with, hexadecimal; empty for a method without texts."""
+        return ""
+
+    @property
     @abstractmethod
     def episode(self) -> EpisodeSpec:
         """What one training step looks at."""
@@ -122,6 +129,13 @@ class Method(ABC):
     def score(self, features: Features, bank: SupportBank) -> Scores:
         """Score B query images against a bank; never depends on the rest of the batch."""
 
+    def support_scores(self, bank: SupportBank) -> Tensor | None:
+        """Leave-one-out image scores of the bank's normal supports, [K]: each as a query against the others.
+
+        None when the method has none or a single support is left alone; methods/threshold.py makes thresholds of them.
+        """
+        return None
+
     @abstractmethod
     def embedding(self, features: Features) -> Tensor:
         """One frozen descriptor per image, [N, D]: what nearest-neighbour baselines compare."""
@@ -130,9 +144,24 @@ class Method(ABC):
         """What this method's frozen part can say without any training, by baseline name."""
         return {}
 
+    def untouched(self, samples: Sequence[Sample]) -> frozenset[str]:
+        """Trainable tensors that say nothing of these images: a site that holds no others neither moves nor sends them.
+
+        Raises DataError for an image that the method cannot be trained on.
+        """
+        return frozenset()
+
     def diagnostics(self, episode: Episode) -> dict[str, float]:
         """Figures worth watching while training, e.g. the mean cosine of student features."""
         return {}
+
+    def to(self, device: torch.device) -> None:
+        """Move what this method computes with, in place; images and features must lie there from then on.
+
+        What is inherited moves what trains; a method adds what is frozen.
+        """
+        for tensor in self.trainable().values():
+            tensor.data = tensor.data.to(device)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy values into the parameters of those names. Raises KeyError for a name that is not trainable."""
@@ -144,6 +173,18 @@ class Method(ABC):
     def snapshot(self) -> dict[str, Tensor]:
         """Detached copies of the trainable tensors."""
         return {name: tensor.detach().clone() for name, tensor in self.trainable().items()}
+
+
+def travelling(tensors: Mapping[str, Tensor], settings: TrainingSettings) -> dict[str, Tensor]:
+    """The tensors that server and sites exchange: all but those of local parts."""
+    return {name: tensor for name, tensor in tensors.items() if part_of(name) not in settings.local_parts}
+
+
+def piece_of(name: str) -> str:
+    """What is sent whole or not at all, and averaged over those who sent it: "context/chest/tokens" is of the piece
+    "context/chest", "context/tokens" of "context", which is a whole part.
+    """
+    return name.rpartition("/")[0]
 
 
 def part_of(name: str) -> str:

@@ -53,18 +53,22 @@ def train(
     """
     seed, site, round_ = stream
     rng = numpy_stream(seed, "episodes", method.name, site, round_)
-    tensors = moving(method, parts)
+    untouched = method.untouched(rows.samples)
+    tensors = {name: tensor for name, tensor in moving(method, parts).items() if name not in untouched}
     adam = optimiser(tensors, settings)
-    total, steps = 0.0, settings.local_steps if steps is None else steps
+    losses: list[Tensor] = []
+    steps = settings.local_steps if steps is None else steps
     for step in range(steps):
         episode = sample_episode(rows, method.episode, rng)
         loss = method.losses(episode).mean()
-        if not math.isfinite(value := float(loss.detach())):
-            raise Diverged(f"{method.name}: the training loss is {value}; lower methods.{method.name}.lr")
         gradients = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
         for tensor, gradient in zip(tensors.values(), gradients, strict=True):
             tensor.grad = gradient
         adam.step()
-        total += value
+        losses.append(loss.detach())  # looked at after the last step: no step of a GPU waits for the host
         on_step(step + 1, steps)
-    return TrainingLog(total / steps, method.diagnostics(episode))
+    values = torch.stack(losses).tolist()
+    for value in values:
+        if not math.isfinite(value):
+            raise Diverged(f"{method.name}: the training loss is {value}; lower methods.{method.name}.lr")
+    return TrainingLog(sum(values) / steps, method.diagnostics(episode))

@@ -94,7 +94,7 @@ def _phantoms(site: SiteEntry, run: Config) -> str:
     held = site.rehearsal.model_dump(mode="json") if site.rehearsal else EXAMPLE
     told = {"seed": run.seed, "withheld": list(run.evaluation.unseen_categories)}
     if isinstance(run.data, PhantomData):
-        told |= {"pose_jitter": run.data.pose_jitter, "lesion_contrast": run.data.lesion_contrast}
+        told |= run.data.model_dump(include={"pose_jitter", "lesion_contrast", "multiple"})
     meanings = {"kind": "phantoms: images drawn by this project's generator.", "organs": "Which organs it holds."}
     return explained(PhantomRehearsal, {**held, **told}, meanings)
 

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 from flwr.app import Context, RecordDict
+from torch import Tensor
 
 from clients.journal import ANSWERS, LOG, answers
+from fed_fsad.data.episodes import Episode
 from fed_fsad.messages import Reply
+from fed_fsad.methods.d24fad.detector import D24FAD
 from tests.clients.test_hostile_server import PRIVATE, real_site
 from tests.clients.test_train import ask, instruction, opened
 
@@ -55,7 +58,10 @@ def damage_ledger(site: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def diverge(site: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("fed_fsad.methods.d24fad.detector.D24FAD.losses", lambda self, episode: episode.query * math.nan)
+    def losses(self: D24FAD, episode: Episode) -> Tensor:
+        return episode.query * math.nan + 0 * next(iter(self.trainable().values())).sum()
+
+    patch.setattr(D24FAD, "losses", losses)
 
 
 def lose_images(site: Path, patch: pytest.MonkeyPatch) -> None:

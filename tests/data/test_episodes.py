@@ -158,3 +158,35 @@ def test_eligible() -> None:
     samples = rows_of([("s", ("u",)), ("s", ()), ("t", ())]).samples
     assert eligible(samples, EpisodeSpec(2, True, 4)) == [1, 2]
     assert eligible(samples, EpisodeSpec(0, False, 4)) == [0, 1, 2]
+
+
+def test_mixed_batches_take_any_task_and_supports_of_the_query_own() -> None:
+    data = rows_of([(task, ()) for task in "st" for _ in range(5)])
+    spec = EpisodeSpec(supports=2, normals_only=True, batch=8, mixed=True)
+    tasks = set()
+    for draw in range(5):
+        found = sample_episode(data, spec, np.random.default_rng(draw))
+        samples = found.rows.samples
+        for query, supports in zip(found.query.tolist(), found.support.tolist(), strict=True):
+            tasks.add(samples[query].task)
+            assert query not in supports
+            assert {samples[i].task for i in supports} == {samples[query].task}
+        assert len({samples[i].task for i in found.query.tolist()}) == 2
+    assert tasks == {"s", "t"}
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_fixed_supports_are_the_same_in_every_draw_and_for_another_seed_others(mixed: bool) -> None:
+    data = rows_of([(task, ()) for task in "st" for _ in range(5)])
+    drawn: dict[int, dict[str, set[tuple[str, ...]]]] = {1: {}, 2: {}}
+    for seed, found in drawn.items():
+        spec = EpisodeSpec(supports=3, normals_only=True, batch=6, mixed=mixed, fixed=seed)
+        for draw in range(12):
+            episode = sample_episode(data, spec, np.random.default_rng(draw))
+            names = [sample.id for sample in episode.rows.samples]
+            for query, supports in zip(episode.query.tolist(), episode.support.tolist(), strict=True):
+                assert query not in supports
+                found.setdefault(names[query], set()).add(tuple(names[i] for i in supports))
+    assert all(len(supports) == 1 for found in drawn.values() for supports in found.values())
+    assert drawn[1] != drawn[2]
+    assert any(len(set(next(iter(s)))) < 3 for s in drawn[1].values()), "drawn with replacement"

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from fed_fsad.data.feature_store import FeatureStore
 from fed_fsad.data.features import FeatureCache, Rows
 from fed_fsad.data.samples import Image, Mask, Sample
 from fed_fsad.errors import DataError
@@ -126,3 +128,35 @@ def test_no_samples_and_selection() -> None:
     rows = Rows({"x": torch.arange(3)}, tuple(own)).select([2, 0])
     assert rows.features["x"].tolist() == [2, 0]
     assert rows.samples == (own[2], own[0])
+
+
+def test_a_store_gives_the_bits_of_features_computed_anew_and_spares_the_reading(tmp_path: Path) -> None:
+    own = samples(4)
+    plain = FeatureCache(1 << 30).rows("net", NET, 32, own)
+    FeatureCache(1 << 30, FeatureStore(tmp_path, 1 << 30)).rows("net", NET, 32, own[:3])
+    seen: list[tuple[int, int]] = []
+    later = FeatureCache(1 << 30, FeatureStore(tmp_path, 1 << 30))
+    rows = later.rows("net", NET, 32, own, lambda *at: seen.append(at))
+    assert all(torch.equal(rows.features[name], tensor) for name, tensor in plain.features.items())
+    assert [len(reads(sample)) for sample in own] == [2, 2, 2, 2]
+    assert seen == [(1, 1)]
+    assert later.rows("other", NET, 32, own[:1]).samples == (own[0],)
+    assert len(reads(own[0])) == 3
+
+
+def test_halved_features_are_the_same_whether_computed_or_read(tmp_path: Path) -> None:
+    own = samples(2)
+    plain = FeatureCache(1 << 30).rows("net", NET, 32, own)
+    store = FeatureStore(tmp_path, 1 << 30)
+    computed = FeatureCache(1 << 30, store, half=True).rows("net", NET, 32, own)
+    read = FeatureCache(1 << 30, store, half=True).rows("net", NET, 32, own)
+    for name, tensor in plain.features.items():
+        assert computed.features[name].dtype == torch.float32
+        assert torch.equal(computed.features[name], read.features[name])
+        assert torch.equal(computed.features[name], tensor.half().float())
+    assert [len(reads(sample)) for sample in own] == [2, 2]
+
+
+def test_what_float16_cannot_hold_stays_float32() -> None:
+    rows = FeatureCache(1 << 30, half=True).rows("net", lambda images: {"x": images.mean((2, 3)) * 1e6}, 16, samples(1))
+    assert float(rows.features["x"].min()) > 1e5

@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+from open_clip import get_tokenizer
 
+from fed_fsad.assets import asset
 from fed_fsad.data.phantoms import HELD_OUT, ORGANS
 from fed_fsad.data.signs import bundled_signs, load_signs
 from fed_fsad.errors import ConfigError
+from fed_fsad.methods.sdmad.backbone import read_config, small_tokenizer
 
 DIAGNOSES = re.compile(
     "oedema|edema|mass|bleed|haemorrh|hydroceph|tumour|tumor|cancer|carcinom|gliom|meningiom|adenoma|"
@@ -44,6 +47,24 @@ def test_bundled_lists_are_clean(name: str) -> None:
                 assert category not in sign
         lists = list(signs.categories.values())
         assert all(set(a) != set(b) for i, a in enumerate(lists) for b in lists[:i])
+
+
+@pytest.mark.parametrize("task", REAL)
+def test_every_category_of_a_real_set_has_eight_signs(task: str) -> None:
+    signs = load_signs(task)[task]
+    assert {name: len(own) for name, own in signs.categories.items()} == dict.fromkeys(REAL[task], 8)
+    assert len(signs.normal) == 8
+
+
+@pytest.mark.parametrize("name", bundled_signs())
+def test_every_sign_fits_the_embedded_model_and_clip_with_its_context_tokens(name: str) -> None:
+    embedded = read_config(asset("clip/model.json"))["model_cfg"]["text_cfg"]["context_length"]
+    readers = [(small_tokenizer(asset("clip/bpe.txt.gz"), embedded), embedded), (get_tokenizer("ViT-B-32"), 77)]
+    for signs in load_signs(name).tasks.values():
+        texts = [f"a {signs.modality} image showing {sign}" for sign in signs.vocabulary]
+        for read, limit in readers:
+            longest = int(read(texts, context_length=4 * limit).argmax(dim=1).max()) + 1
+            assert longest + 4 <= limit
 
 
 @pytest.mark.parametrize("name", bundled_signs())

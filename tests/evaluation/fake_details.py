@@ -1,6 +1,7 @@
 """evaluation/METHOD/ of an invented run: drawn images, scores, and the curves and thresholds that follow from them."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def write_details(folder: Path, method: str, random: np.random.Generator) -> Non
         "scores": scores,
         "gallery": [_case(folder, scores[i], kind, random) for i, kind in shown.items()],
         "signs": _signs() if method == "sdmad" else {},
+        "thresholds": {"brain_mri": {"oedema": -0.2, "ring_mass": 0.3}} if method == "sdmad" else {},
     }
     (folder / "details.json").write_text(json.dumps(details, indent=1))
 
@@ -108,7 +110,13 @@ def _case(folder: Path, scored: dict[str, Any], kind: str, random: np.random.Gen
         Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8)).save(folder / f"{stem}_{what}.png")
     paths = {what: f"{stem}_{what}.png" for what in pictures}
     evidence = [
-        {"category": name, "score": value, "signs": [["bright ring", value + 0.4], ["dark centre", value - 0.4]]}
+        {
+            "category": name,
+            "score": value,
+            "signs": [["bright ring", value + 0.1], ["dark centre", value - 0.7]],
+            "supports": 0.3,
+            "probability": 1 / (1 + math.exp(-value)),
+        }
         for name, value in sorted(scored["category_scores"].items(), key=lambda pair: -pair[1])
     ]
     return scored | {"mask": None, "map": None} | paths | {"kind": kind, "evidence": evidence}

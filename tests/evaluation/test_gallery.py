@@ -1,16 +1,20 @@
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from fed_fsad.data.features import Features
 from fed_fsad.data.samples import Sample
 from fed_fsad.evaluation.bed import TestBed
 from fed_fsad.evaluation.gallery import outline, overlay, save_details, save_resamples
 from fed_fsad.evaluation.protocols import evaluate
 from fed_fsad.evaluation.results import Details
 from fed_fsad.evaluation.settings import EvaluationSettings
+from fed_fsad.methods.method import Scores, SupportBank
 from tests.evaluation.fakes import SIZE, KnownScores, WithSigns, rows_of, sample, source_of
 
 SETTINGS = EvaluationSettings(shots=(2, 4), draws=2)
@@ -46,7 +50,7 @@ def test_every_score_is_there() -> None:
 def test_saved_details_are_what_the_report_reads(tmp_path: Path) -> None:
     save_details(details_of(), tmp_path)
     read = json.loads((tmp_path / "details.json").read_text())
-    assert set(read) == {"roc", "precision_recall", "operating", "scores", "gallery", "signs"}
+    assert set(read) == {"roc", "precision_recall", "operating", "scores", "gallery", "signs", "thresholds"}
     assert set(read["roc"]["4"]) == {"task", "label", "fpr", "tpr"}
     assert set(read["precision_recall"]["4"]) == {"task", "label", "recall", "precision", "prevalence"}
     assert set(read["operating"]["brain"]) == {"curve", "threshold", "specificity", "normals"}
@@ -89,7 +93,37 @@ def test_evidence_is_of_the_loudest_category_and_of_those_shown() -> None:
     assert why["r"][0].score == 3.0
     assert why["r"][0].signs == (("rim rim", 3.5), ("rim haze", 2.5))
     assert dict(found.scores[1].category_scores) == {"spot": 1.0, "rim": 2.0}
+    assert (why["r"][0].supports, why["r"][0].probability) == (0.0, None)
     assert all(not item.evidence for item in details_of().gallery)
+    assert found.thresholds == details_of().thresholds == {}
+
+
+def test_probabilities_thresholds_and_what_the_supports_added_stand_beside_the_signs(tmp_path: Path) -> None:
+    class Certain(WithSigns):
+        """Half a unit of every score comes from elsewhere than the signs."""
+
+        def sign_evidence(self, features: Features, bank: SupportBank) -> list[dict[str, dict[str, float]]]:
+            return [{name: {"rim": float(x) - 0.5} for name, x in zip(self.names, row, strict=True)}
+                    for row in features["signs"]]  # fmt: skip
+
+        def probabilities(self, scores: Scores, bank: SupportBank) -> torch.Tensor:
+            assert scores.categories is not None
+            return torch.sigmoid(scores.categories - 1)
+
+        def thresholds(self, bank: SupportBank) -> torch.Tensor:
+            return torch.tensor([1.0, 2.0])
+
+    shown = (sample("n", signs=(0.0, 1.0)), sample("s", "spot", signs=(1.0, 3.0)))
+    found = evaluate(Certain(("spot", "rim")), rows_of, TestBed(POOL, shown), SETTINGS, 0, details=True).details
+    assert found is not None
+    assert found.thresholds == {"brain": {"spot": 1.0, "rim": 2.0}}
+    why = {item.score.name: item.evidence for item in found.gallery}["s"]
+    assert [(one.category, one.supports) for one in why] == [("rim", 0.5), ("spot", 0.5)]
+    assert [one.probability for one in why] == pytest.approx([1 / (1 + math.exp(-2)), 0.5])
+    save_details(found, tmp_path)
+    read = json.loads((tmp_path / "details.json").read_text())
+    assert read["thresholds"] == {"brain": {"spot": 1.0, "rim": 2.0}}
+    assert read["gallery"][0]["evidence"][0]["supports"] == 0.5
 
 
 def test_resamples_are_kept_by_detector(tmp_path: Path) -> None:

@@ -9,15 +9,17 @@ from sklearn.metrics import roc_auc_score
 from fed_fsad.evaluation.metrics import (
     auroc,
     average_precision,
+    best_dice,
     bootstrap_interval,
     bootstrap_macro,
     f1,
     macro,
     percentiles,
     pixel_auroc,
+    sensitivity_at,
     spread,
 )
-from tests.reference.metrics import slow_auroc
+from tests.reference.metrics import slow_auroc, slow_dice, slow_sensitivity
 
 CASES = st.lists(st.tuples(st.booleans(), st.integers(-5, 5)), min_size=2, max_size=20).filter(
     lambda case: len({label for label, _ in case}) == 2
@@ -43,12 +45,42 @@ def test_auroc_knows_ranks_only(case: list[tuple[bool, int]]) -> None:
     assert auroc(labels[order], scores[order]) == pytest.approx(area)
 
 
+@given(CASES, st.sampled_from([0.5, 0.9, 0.95, 1.0]))
+@settings(max_examples=60, deadline=None)
+def test_sensitivity_is_the_best_of_all_thresholds_that_pass_enough_normals(
+    case: list[tuple[bool, int]], specificity: float
+) -> None:
+    labels, scores = zip(*case, strict=True)
+    assert sensitivity_at(labels, scores, specificity) == pytest.approx(slow_sensitivity(labels, scores, specificity))
+
+
+def test_sensitivity_at_95_percent_of_twenty_normals_lets_one_through() -> None:
+    labels, scores = [0] * 20 + [1] * 2, [*range(20), 18.5, 17.5]
+    assert sensitivity_at(labels, scores) == 0.5
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_best_dice_is_the_best_of_all_thresholds(seed: int) -> None:
+    stream = np.random.default_rng(seed)
+    masks = stream.random((2, 3, 4)) < 0.3
+    masks[0, 0] = [True, False, False, False]
+    maps = stream.integers(0, 5, masks.shape).astype(np.float32)
+    assert best_dice(masks, maps) == pytest.approx(slow_dice(masks, maps))
+
+
+def test_no_dice_without_an_abnormal_pixel_or_without_a_normal_one() -> None:
+    maps = np.ones((1, 2, 2), dtype=np.float32)
+    assert math.isnan(best_dice(np.zeros((1, 2, 2), dtype=bool), maps))
+    assert math.isnan(best_dice(np.ones((1, 2, 2), dtype=bool), maps))
+
+
 def test_average_precision_by_hand() -> None:
     # ranks 1 and 3 are positive: (1/1 + 2/3) / 2
     assert average_precision([1, 0, 1, 0], [4, 3, 2, 1]) == pytest.approx(5 / 6)
 
 
-@pytest.mark.parametrize("figure", [auroc, average_precision])
+@pytest.mark.parametrize("figure", [auroc, average_precision, sensitivity_at])
 @pytest.mark.parametrize(("labels", "scores"), [([1, 1], [1, 2]), ([0, 0], [1, 2]), ([0, 1], [1, math.nan])])
 def test_one_class_or_no_score_has_no_figure(figure: object, labels: list[int], scores: list[float]) -> None:
     assert callable(figure)

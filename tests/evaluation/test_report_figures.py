@@ -159,8 +159,23 @@ def test_why_a_category_is_told_sign_by_sign(page: Page, finished: Path) -> None
     why = item["evidence"][0]
     name, value = why["category"].replace("_", " "), f"{why['score']:.2f}"
     spoken = [f"{sign} {value:+.2f}".replace("-", "−") for sign, value in why["signs"]]
-    assert f"Why {name}? {value}" in page.text
-    assert " ".join(spoken) in page.text
+    chance = f"{100 * why['probability']:.1f}"
+    assert f"Why {name}? {value}, {chance} % likely" in page.text
+    assert " ".join([*spoken, "likeness to the supports (added) +0.30"]) in page.text
+
+
+def test_each_category_at_its_own_threshold_is_counted(page: Page, finished: Path) -> None:
+    found = details(finished, "sdmad")
+    header, *rows = page.sheet("calling")
+    assert [row[2] for row in rows] == list(found["thresholds"]["brain_mri"]) == ["oedema", "ring_mass"]
+    for row in rows:
+        name, threshold = row[2], found["thresholds"]["brain_mri"][row[2]]
+        calls = [(name in x["categories"], x["category_scores"][name] > threshold) for x in found["scores"]]
+        shown, others = ([call for there, call in calls if there is want] for want in (True, False))
+        assert float(row[3]) == threshold
+        assert [int(row[4]), float(row[5])] == [len(shown), pytest.approx(sum(shown) / len(shown))]
+        assert float(row[6]) == pytest.approx(1 - sum(others) / len(others))
+    assert header[3:] == ["threshold", "images that show it", "called, of those", "not called, of others"]
 
 
 def test_curves_can_be_downloaded_and_are_those_of_the_files(page: Page, finished: Path) -> None:

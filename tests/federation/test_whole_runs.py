@@ -61,7 +61,7 @@ def test_a_run_leaves_what_it_promises(small_config: str, tmp_path: Path) -> Non
     assert summary["sites"]["north"]["examples"] == 16
     assert summary["sites"]["north"]["epsilon"] is None
     kinds = {event["kind"] for event in run.events()}
-    assert kinds == {"skipped", "evaluation", "site", "round", "baseline", "arm"}
+    assert kinds - {"warning"} == {"skipped", "evaluation", "site", "round", "baseline", "arm"}
     for name in ("config.yaml", "environment.json", "metrics.jsonl", "summary.json", "report.html"):
         assert (tmp_path / name).exists()
     assert (tmp_path / "sites" / "west" / "ledger.jsonl").exists()

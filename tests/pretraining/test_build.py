@@ -9,11 +9,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fed_fsad.assets import SUMS, read_sums
+from fed_fsad.assets import SUMS, asset, read_sums
 from fed_fsad.errors import CheckpointError
+from fed_fsad.methods.d24fad import Settings, build
 from fed_fsad.methods.d24fad.resnet import SmallResNet
-from pretraining import build_clip, build_teacher, targets
+from pretraining import build_clip, build_student, build_teacher, targets
 from pretraining.build_clip import make_clip
+from pretraining.build_student import make_student
 from pretraining.build_teacher import make_distilled, make_teacher
 from pretraining.card import Card, publish, read_card
 from pretraining.clip import ClipTraining
@@ -164,3 +166,20 @@ def test_what_a_card_does_not_state_is_not_off() -> None:
         "x": {"Heading": {"row": {"column": 0.5, "other": 0.9}, "more": {"column": 0.1}}, "Real": {"row": {"a": 1.0}}}
     }
     assert not deviations(cards, found, 0.005)
+
+
+def test_the_student_is_made_twice_the_same_names_its_teacher_and_starts_a_detector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_student, "OTHERS", ("oct",))
+    monkeypatch.setattr(build_student, "POOL", 4)
+    digests = [make_student(_run(tmp_path / run, batch=16), 2, (1,)) for run in ("one", "two")]
+    assert digests[0] == digests[1]
+    card = read_card(tmp_path / "one/student/card.md")
+    assert card["sha256"] == digests[0] == read_sums(tmp_path / "one" / SUMS)["student/weights.safetensors"]
+    assert card["plan"]["begun"] == read_sums(asset(SUMS))["teacher/weights.safetensors"]
+    path = tmp_path / "one/student/weights.safetensors"
+    stored = load_file(path)
+    begun = build(Settings(student="light", student_weights=str(path)), 5)
+    kernel = begun._student.get_parameter("stages.0.0.body.0.parametrizations.weight.original")
+    assert torch.equal(kernel, stored["student.stages.0.0.body.0.weight"].float())

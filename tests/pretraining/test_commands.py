@@ -9,14 +9,14 @@ from typer.testing import CliRunner
 import pretraining.__main__ as commands
 from fed_fsad.errors import ConfigError
 from pretraining.figures import CARD_SEEDS
-from pretraining.presets import CLIP, DISTILLED, TEACHER, Amount, Preset, Run
+from pretraining.presets import CLIP, DISTILLED, STUDENT, TEACHER, Amount, Preset, Run
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the commands would have done."""
     calls: list[Any] = []
-    for name in ("make_teacher", "make_distilled", "make_clip"):
+    for name in ("make_teacher", "make_distilled", "make_student", "make_clip"):
         monkeypatch.setattr(commands, name, lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(commands, "build_teacher", lambda settings, _: settings)
     return calls
@@ -30,14 +30,16 @@ def test_presets_say_how_much_and_options_change_it(asked: list[Any]) -> None:
     _invoke("teacher", "--preset", "gpu")
     _invoke("distil", "--steps", "7", "--images", "9", "--resume")
     _invoke("clip", "--seed", "3")
+    _invoke("student", "--images", "64")
     runs = [call[0] for call in asked]
     assert [run.amount for run in runs] == [
         TEACHER[Preset.GPU],
         Amount(9, 7, DISTILLED[Preset.CPU].batch),
         CLIP[Preset.CPU],
+        Amount(64, STUDENT[Preset.CPU].steps, STUDENT[Preset.CPU].batch),
     ]
-    assert [run.resume for run in runs] == [False, True, False]
-    assert [run.seed for run in runs] == [0, 0, 3]
+    assert [run.resume for run in runs] == [False, True, False, False]
+    assert [run.seed for run in runs] == [0, 0, 3, 0]
 
 
 def test_the_large_network_is_named_by_weights_and_variant(asked: list[Any]) -> None:

@@ -118,7 +118,7 @@ def test_the_filled_templates_load(fresh: Path, site: str, role: str) -> None:
 
 def test_a_rehearsal_draws_what_the_run_says(fresh: Path) -> None:
     held = {"organs": ("oct",), "style": 1, "normal": 9, "abnormal": 2}
-    run = {"seed": 7, "pose_jitter": 0.5, "lesion_contrast": 1.0, "withheld": ("drusen",)}
+    run = {"seed": 7, "pose_jitter": 0.5, "lesion_contrast": 1.0, "multiple": 0.0, "withheld": ("drusen",)}
     data = load_settings(fresh / "north" / "site.yaml").data
     assert data == PhantomRehearsal.model_validate({"kind": "phantoms", **held, **run})
     assert isinstance(load_settings(fresh / "south" / "site.yaml").data, FolderData)

@@ -49,3 +49,20 @@ def slow_aupro(masks: NDArray[np.bool_], maps: NDArray[np.float32], limit: float
         (x0, y0), (x1, y1) = rates[after - 1], rates[after]
         heights.append(y0 + (y1 - y0) * (x - x0) / (x1 - x0))
     return float(np.mean(heights))
+
+
+def slow_sensitivity(labels: Sequence[int], scores: Sequence[float], specificity: float) -> float:
+    """The best share of abnormal images above any threshold that at least `specificity` of the normal ones pass."""
+    positives = [score for label, score in zip(labels, scores, strict=True) if label]
+    negatives = [score for label, score in zip(labels, scores, strict=True) if not label]
+    return max(
+        sum(score > threshold for score in positives) / len(positives)
+        for threshold in scores
+        if sum(score <= threshold for score in negatives) >= specificity * len(negatives)
+    )
+
+
+def slow_dice(masks: NDArray[np.bool_], maps: NDArray[np.float32]) -> float:
+    """One overlap per threshold."""
+    thresholds = sorted(set(maps.ravel().tolist()))
+    return max(float(2 * (masks & (maps >= t)).sum() / (masks.sum() + (maps >= t).sum())) for t in thresholds)

@@ -58,6 +58,7 @@ class FakeScorer:
 
     def __init__(self) -> None:
         self.rounds: list[tuple[int, bool]] = []
+        self.texts: dict[str, str] = {}
 
     def initial(self) -> dict[str, dict[str, Tensor]]:
         return {"d24fad": {"affine/a": torch.zeros(3), "affine/b": torch.zeros(2, 2), "kernels/c": torch.zeros(())}}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fed_fsad.errors import CheckpointError
-from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from server.checkpoint import Checkpoint, load_checkpoint, load_tensors, save_checkpoint
 from server.standing import Standing
 
 TENSORS: dict[str, dict[str, Tensor]] = {
@@ -155,3 +155,12 @@ def test_a_kill_between_the_two_writes_leaves_the_last_good_one(
     got = load_checkpoint(tmp_path, "run-1", TENSORS)
     assert got is not None
     assert got.round == 1
+
+
+def test_a_checkpoint_of_other_texts_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, Checkpoint("run-1", 1, TENSORS, {}, {}, {"sdmad": "a"}))
+    assert load_checkpoint(tmp_path, "run-1", TENSORS, {"sdmad": "a"}) is not None
+    with pytest.raises(CheckpointError, match="trained with other sign lists than sdmad reads now; bring the run's"):
+        load_checkpoint(tmp_path, "run-1", TENSORS, {"sdmad": "b"})
+    with pytest.raises(CheckpointError, match="trained with other sign lists than sdmad reads now"):
+        load_tensors(tmp_path, "run-1", "sdmad", {}, None, "b")

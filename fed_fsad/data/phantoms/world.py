@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 from numpy.random import Generator
@@ -81,8 +81,13 @@ class PhantomSource:
 @functools.lru_cache(maxsize=2048)
 def _drawing(source: PhantomSource, size: int) -> Drawing:
     """The patient before any scanner; cached because every method asks for the image, and evaluation for the mask."""
+    return draw_patient(source, size, source.kinds)
+
+
+def draw_patient(source: PhantomSource, size: int, shown: Collection[str]) -> Drawing:
+    """The same patient with only the `shown` ones of its anomalies."""
     organ = ORGANS[source.organ]
-    lesions = {kind: Lesion(source.stream(f"lesion/{kind}"), source.lesion_contrast) for kind in source.kinds}
+    lesions = {kind: Lesion(source.stream(f"lesion/{kind}"), source.lesion_contrast) for kind in shown}
     drawing = organ.draw(size, lesions, source.stream("anatomy"))
     pose = draw_pose(source.stream("pose"), source.pose_jitter * organ.mobility)
     return move(drawing, pose, organ.border)
@@ -98,7 +103,7 @@ def phantom(
     lesion_contrast: float = 1.0,
 ) -> Sample:
     """One image as a sample; nothing is drawn yet. Raises ConfigError for an unknown organ, anomaly or style."""
-    known = _kinds_of(organ)
+    known = kinds_of(organ)
     for kind in kinds:
         if kind not in known:
             raise ConfigError(f"phantom organ {organ!r} has no anomaly {kind!r}; {suggestion(kind, known)}")
@@ -109,33 +114,8 @@ def phantom(
     return Sample(source.id, organ, ordered, None, source)
 
 
-def phantom_set(
-    organ: str,
-    normal: int,
-    abnormal: int,
-    style: int,
-    seed: int,
-    pose_jitter: float = 1.0,
-    lesion_contrast: float = 1.0,
-    exclude: frozenset[tuple[str, str]] = frozenset(),
-) -> list[Sample]:
-    """`normal` images, then `abnormal` ones that take turns over the organ's kinds; one anomaly each.
-
-    exclude: (task, category) pairs never drawn, e.g. HELD_OUT. Raises ConfigError when no kind is left to draw, and
-    ValueError for a pair that names no anomaly of the phantom world.
-    """
-    for task, kind in exclude:
-        if task not in ORGANS or kind not in ORGANS[task].kinds:
-            raise ValueError(f"excluded pair {(task, kind)!r} names no anomaly of the phantom world")
-    kinds = [kind for kind in _kinds_of(organ) if (organ, kind) not in exclude]
-    if abnormal > 0 and not kinds:
-        raise ConfigError(f"every anomaly of phantom organ {organ!r} is excluded; ask for 0 abnormal images of it.")
-    recipes: list[tuple[tuple[str, ...], int]] = [((), i) for i in range(normal)]
-    recipes += [((kinds[i % len(kinds)],), i // len(kinds)) for i in range(abnormal)]
-    return [phantom(organ, kind, style, seed, i, pose_jitter, lesion_contrast) for kind, i in recipes]
-
-
-def _kinds_of(organ: str) -> tuple[str, ...]:
+def kinds_of(organ: str) -> tuple[str, ...]:
+    """The anomalies of an organ. Raises ConfigError when there is no such organ."""
     if organ not in ORGANS:
         raise ConfigError(f"phantom organ {organ!r} does not exist; {suggestion(organ, ORGANS)}")
     return ORGANS[organ].kinds

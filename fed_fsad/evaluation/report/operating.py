@@ -77,6 +77,35 @@ def _operation(details: Details, task: str, point: OperatingPoint) -> Operation:
 
 
 @dataclass(frozen=True)
+class Calling:
+    """One category of a task called present above its threshold: found among the images that show it, passed over
+    among those that do not.
+    """
+
+    task: str
+    category: str
+    threshold: float
+    found: Rate
+    passed: Rate
+
+
+def callings(details: Details) -> tuple[Calling, ...]:
+    """Every category that has a threshold, task by task."""
+    made = []
+    for task, thresholds in sorted(details.thresholds.items()):
+        for category, threshold in thresholds.items():
+            calls = [
+                (category in x.categories, x.category_scores[category] > threshold)
+                for x in details.scores
+                if x.task == task and category in x.category_scores
+            ]
+            shown, others = ([call for there, call in calls if there is want] for want in (True, False))
+            found, passed = Rate(sum(shown), len(shown)), Rate(len(others) - sum(others), len(others))
+            made.append(Calling(task, category, threshold, found, passed))
+    return tuple(made)
+
+
+@dataclass(frozen=True)
 class Confusion:
     """names: normal, then categories; counts[i][j]: test images that show the i-th and were called the j-th; images:
     how many show it. An image of several categories counts in each of their rows.

@@ -75,6 +75,7 @@ def context(run: Run) -> dict[str, Any]:
         "notes": _notes(run),
         "panels": _panels(run),
         "operating": tables.operating(run),
+        "calling": tables.calling(run),
         "galleries": galleries(run),
         "signs": signs(run),
         "sign_sheet": sign_sheet(run),

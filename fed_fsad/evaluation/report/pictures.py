@@ -7,8 +7,9 @@ from pathlib import Path
 from fed_fsad.evaluation.report.load import Run
 from fed_fsad.evaluation.report.records import Evidence, GalleryItem, Sign
 from fed_fsad.evaluation.report.sheet import Sheet, sheet
-from fed_fsad.evaluation.report.words import method_title, plain
+from fed_fsad.evaluation.report.words import method_title, percent, plain
 
+LIKENESS = "likeness to the supports (added)"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -40,13 +41,13 @@ class Picture:
     @property
     def reasons(self) -> tuple["Reason", ...]:
         """Why its categories got their scores, on one scale."""
-        longest = max((abs(value) for why in self.item.evidence for _, value in why.signs), default=0) or 1.0
+        longest = max((abs(value) for why in self.item.evidence for _, value in _spoken(why)), default=0) or 1.0
         return tuple(_reason(why, why.category in self.item.categories, longest) for why in self.item.evidence)
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What one sign gave; left and width in percent of a bar whose middle is nothing."""
+    """What one sign, or the supports, gave; left and width in percent of a bar whose middle is nothing."""
 
     sign: str
     value: str
@@ -56,10 +57,11 @@ class Bar:
 
 @dataclass(frozen=True)
 class Reason:
-    """The signs behind one category's score. shown: whether the image does show the category."""
+    """The signs behind one category's score. shown: whether the image does show the category. likely: "" if unknown."""
 
     category: str
     score: str
+    likely: str
     shown: bool
     bars: tuple[Bar, ...]
 
@@ -139,6 +141,12 @@ def _reason(why: Evidence, shown: bool, longest: float) -> Reason:
     bars = tuple(
         Bar(sign, f"{value:+.2f}".replace("-", "−"), round(50 + min(0.0, 50 * value / longest), 1),
             round(50 * abs(value) / longest, 1))
-        for sign, value in why.signs
+        for sign, value in _spoken(why)
     )  # fmt: skip
-    return Reason(plain(why.category), f"{why.score:.2f}".replace("-", "−"), shown, bars)
+    likely = "" if why.probability is None else percent(why.probability)
+    return Reason(plain(why.category), f"{why.score:.2f}".replace("-", "−"), likely, shown, bars)
+
+
+def _spoken(why: Evidence) -> list[tuple[str, float]]:
+    """The signs, then what the likeness to the supports added, if it added anything to be seen."""
+    return [*why.signs, *([(LIKENESS, why.supports)] if abs(why.supports) >= 0.005 else [])]

@@ -18,6 +18,8 @@ class MethodSummary(Record):
     average_precision: Optional = None
     pixel_auroc: Optional = None
     pixel_aupro: Optional = None
+    pixel_dice: Optional = None
+    sensitivity_95: Optional = None
     extra: Curves = Field(default_factory=dict)
     arms: Curves = Field(default_factory=dict)
     baselines: Curves = Field(default_factory=dict)
@@ -109,11 +111,13 @@ class ImageScore(Record):
 
 
 class Evidence(Record):
-    """Why an image got its score of a category: what each sign gave, loudest first."""
+    """Why an image got its score of a category: what each sign gave, loudest first, and what the supports added."""
 
     category: str
     score: float
     signs: tuple[tuple[str, float], ...]
+    supports: float = 0.0
+    probability: Optional = None
 
 
 class GalleryItem(ImageScore):
@@ -135,7 +139,7 @@ class Sign(Record):
 
 
 class Details(Record):
-    """evaluation/METHOD/details.json. operating: by task. signs: by task, then by category."""
+    """evaluation/METHOD/details.json. operating: by task. signs, thresholds: by task, then by category."""
 
     roc: dict[str, Roc] = Field(default_factory=dict)
     precision_recall: dict[str, PrecisionRecall] = Field(default_factory=dict)
@@ -143,6 +147,7 @@ class Details(Record):
     scores: tuple[ImageScore, ...] = ()
     gallery: tuple[GalleryItem, ...] = ()
     signs: dict[str, dict[str, tuple[Sign, ...]]] = Field(default_factory=dict)
+    thresholds: dict[str, dict[str, float]] = Field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Tables of figures: what was measured, what a threshold does, who is taken for whom."""
 
 from fed_fsad.evaluation.report.load import Run
-from fed_fsad.evaluation.report.operating import Rate, operations
+from fed_fsad.evaluation.report.operating import Rate, callings, operations
 from fed_fsad.evaluation.report.records import MethodSummary
 from fed_fsad.evaluation.report.table import Cell, Table, table
 from fed_fsad.evaluation.report.words import (
@@ -23,8 +23,9 @@ def figures(run: Run) -> list[Table]:
 def _figures(place: int, method: str, found: MethodSummary) -> Table | None:
     measured = {f"image AUROC, {figure_title(key)}": (value, found.image_auroc_sd.get(key))
                 for key, value in found.image_auroc.items()}  # fmt: skip
-    others = {"average precision": found.average_precision, "pixel AUROC": found.pixel_auroc,
-              "pixel AUPRO": found.pixel_aupro}  # fmt: skip
+    others = {"average precision": found.average_precision, "sensitivity at 95 % specificity": found.sensitivity_95,
+              "pixel AUROC": found.pixel_auroc, "pixel AUPRO": found.pixel_aupro,
+              "best-threshold Dice": found.pixel_dice}  # fmt: skip
     others |= {EXTRA.get(key, plain(key)): value for key, value in found.extra.items()}
     measured |= {what: (value, None) for what, value in others.items() if value is not None}
     rows = [
@@ -54,6 +55,29 @@ def operating(run: Run) -> Table | None:
         "sensitivity", "specificity", "PPV", "NPV",
     )  # fmt: skip
     return table("operating", "The test images at the operating point", columns, rows, 2)
+
+
+def calling(run: Run) -> Table | None:
+    """What each category's own threshold does to the test images."""
+    rows = [
+        [
+            Cell(method_title(method)), Cell(plain(x.task), x.task), Cell(plain(x.category), x.category),
+            Cell(f"{x.threshold:.3g}".replace("-", "−"), x.threshold),
+            Cell(str(x.found.of), x.found.of), _rate(x.found), _rate(x.passed),
+        ]
+        for method, details in run.details.items()
+        for x in callings(details)
+    ]  # fmt: skip
+    columns = (
+        "method",
+        "task",
+        "category",
+        "threshold",
+        "images that show it",
+        "called, of those",
+        "not called, of others",
+    )
+    return table("calling", "Each category at its threshold", columns, rows, 3)
 
 
 def _rate(rate: Rate) -> Cell:

@@ -8,9 +8,11 @@ ARMS = {
     "untrained": "Before training",
 }
 BASELINES = {
+    "fused": "Fused residuals of frozen features",
     "knn": "kNN on frozen patch features",
     "knn_pooled": "kNN on frozen image features",
     "position_nn": "kNN at the same position",
+    "published": "The published score, of the student as trained",
     "raw_pixels": "kNN on raw pixels",
     "zero_shot": "Zero-shot with signs",
     "zero_shot_names": "Zero-shot with class names",

@@ -1,4 +1,4 @@
-"""Teachers by name: embedded, untrained, or torchvision's ResNets with weights by name or from a file."""
+"""Teachers by name: embedded, untrained, torchvision's ResNets or a network of timm, with weights by name or file."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from fed_fsad.assets import load_asset
 from fed_fsad.errors import CheckpointError, ConfigError
 from fed_fsad.methods.d24fad.checkpoint import put_in_place, read_weights
 from fed_fsad.methods.d24fad.resnet import BLOCKS, WIDTHS, SmallResNet
-from fed_fsad.methods.d24fad.settings import TeacherSettings
-from fed_fsad.methods.d24fad.teacher import Anatomy, Stages, Teacher
+from fed_fsad.methods.d24fad.settings import TIMM, TeacherSettings
+from fed_fsad.methods.d24fad.teacher import IMAGENET, NONE, Anatomy, Stages, Teacher
+from fed_fsad.methods.d24fad.timm_teacher import timm_network
 from fed_fsad.seeds import derive
 
 SMALL = Anatomy(WIDTHS, BLOCKS[:3], None)
@@ -22,6 +23,7 @@ TORCHVISION = {
     "resnet34": Anatomy((64, 128, 256, 512), (3, 4, 6), None),
     "resnet50": Anatomy((256, 512, 1024, 2048), (3, 4, 6), 4),
     "wide_resnet50_2": Anatomy((256, 512, 1024, 2048), (3, 4, 6), 2),
+    "wide_resnet101_2": Anatomy((256, 512, 1024, 2048), (3, 4, 23), 2),
 }
 HEAD = "fc."
 
@@ -52,16 +54,22 @@ def build_teacher(settings: TeacherSettings, seed: int) -> Teacher:
     """The teacher that `settings` name; `seed` matters to the untrained one alone.
 
     Raises CheckpointError when weights are missing, damaged, or made for another network, ConfigError when a hash is
-    asked of weights that torchvision checks by itself.
+    asked of weights that their library checks by itself or when a timm model's stages do not fit.
     """
+    name = f"{settings.name}/{settings.variant}"
+    if settings.name.startswith(TIMM):
+        with torch.random.fork_rng(devices=[]):
+            network, anatomy, own = timm_network(settings)
+        return Teacher(network, anatomy, name, NONE if settings.input_norm == "none" else own)
+    normalisation = NONE if settings.input_norm == "none" else IMAGENET
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "d24fad", "teacher"))
-        network = _torchvision_network(settings) if settings.name in TORCHVISION else SmallResNet()
+        resnet = _torchvision_network(settings) if settings.name in TORCHVISION else SmallResNet()
     if settings.name == "embedded":
-        put_in_place(network, load_asset("teacher/weights.safetensors"), "the embedded teacher")
+        put_in_place(resnet, load_asset("teacher/weights.safetensors"), "the embedded teacher")
     if settings.weights is not None:
-        put_in_place(network, _torchvision_weights(settings, settings.weights), settings.weights)
-    return Teacher(network, TORCHVISION.get(settings.name, SMALL), f"{settings.name}/{settings.variant}")
+        put_in_place(resnet, _torchvision_weights(settings, settings.weights), settings.weights)
+    return Teacher(resnet, TORCHVISION.get(settings.name, SMALL), name, normalisation)
 
 
 def _torchvision_network(settings: TeacherSettings) -> TorchvisionStages:

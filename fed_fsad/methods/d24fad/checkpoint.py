@@ -19,7 +19,7 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     Raises CheckpointError when the file is missing, unreadable, of another hash, or holds anything but tensors.
     """
     if not path.is_file():
-        raise CheckpointError(f"there is no weights file {path}; correct teacher.weights")
+        raise CheckpointError(f"there is no weights file {path}; correct its path")
     if sha256 is not None and _hash(path) != sha256:
         raise CheckpointError(f"{path} does not hash to teacher.sha256; fetch the file again or correct the hash")
     try:
@@ -43,7 +43,7 @@ def put_in_place(network: nn.Module, weights: Mapping[str, Tensor], origin: str)
     wrong = sorted(own.keys() ^ given.keys()) or [n for n in own if own[n].shape != given[n].shape]
     if wrong:
         raise CheckpointError(
-            f"{origin} does not fit the teacher ({len(wrong)} tensors differ, first {wrong[0]!r}); "
+            f"{origin} does not fit the network ({len(wrong)} tensors differ, first {wrong[0]!r}); "
             "name the architecture these weights were made for"
         )
     if not all(bool(torch.isfinite(value).all()) for value in given.values()):

@@ -1,5 +1,6 @@
 """Anomaly maps: distances per position, brought to the input's resolution, summed over scales, smoothed per image."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,6 +13,8 @@ from fed_fsad.methods.method import Scores
 SIGMA_PER_PIXEL = 4 / 128
 """The public code blurs 128 px maps with sigma 4; other sizes get the same share of the image (ours)."""
 TRUNCATE = 4.0
+ImageScore = Literal["max", "mean", "topk"]
+TOP_SHARE = 0.01
 
 
 def position_distance(left: Tensor, right: Tensor) -> Tensor:
@@ -33,9 +36,11 @@ def smooth(maps: Tensor, sigma: float) -> Tensor:
     return blur @ maps @ blur.T
 
 
-def score_images(maps: Tensor, image_score: Literal["max", "mean"]) -> Scores:
-    """Scores of [B, S, S] maps; an image's score is the map's maximum or mean."""
+def score_images(maps: Tensor, image_score: ImageScore) -> Scores:
+    """Scores of [B, S, S] maps; an image's score is the map's maximum, its mean, or the mean of its highest 1 %."""
     flat = maps.flatten(1)
+    if image_score == "topk":
+        return Scores(flat.topk(math.ceil(TOP_SHARE * flat.shape[1]), dim=1).values.mean(dim=1), maps)
     return Scores(flat.amax(dim=1) if image_score == "max" else flat.mean(dim=1), maps)
 
 

@@ -4,17 +4,21 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from fed_fsad.methods.d24fad.teacher import Anatomy
 
 Norm = Callable[[int], nn.Module]
 CHANNELS_PER_GROUP = 8
+MOMENTUM = 0.1
+"""BatchNorm's, PyTorch's default."""
 
 
 def group_norm(channels: int) -> nn.Module:
-    """Groups of eight channels: a row's features then depend on that row alone (ours)."""
-    return nn.GroupNorm(max(1, channels // CHANNELS_PER_GROUP), channels)
+    """Groups of eight channels, or as few more as divide them: a row's features depend on that row alone (ours)."""
+    most = max(1, channels // CHANNELS_PER_GROUP)
+    return nn.GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels)
 
 
 NORMS: dict[str, Norm] = {"group": group_norm, "batch": nn.BatchNorm2d}
@@ -75,3 +79,27 @@ class Student(nn.Module):
         f3 = self.stages[0](e4)
         f2 = self.stages[1](f3)
         return self.stages[2](f2), f2, f3
+
+    @torch.no_grad()
+    def adopt(self, e4: Tensor) -> None:
+        """Into eval mode, BatchNorm normalising with the statistics of these images, layer after layer (ours)."""
+        norms = self._batch_norms()
+        for module in norms:
+            module.momentum = 1.0
+        self.train()(e4)
+        for module in norms:
+            module.momentum = MOMENTUM
+        self.eval()
+
+    def forget(self) -> None:
+        """BatchNorm's running statistics as they are before any training."""
+        for module in self._batch_norms():
+            module.reset_running_stats()
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether every BatchNorm has seen an image; true without BatchNorm."""
+        return all(bool(module.num_batches_tracked) for module in self._batch_norms())
+
+    def _batch_norms(self) -> list[nn.BatchNorm2d]:
+        return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -1,6 +1,7 @@
 """The frozen teacher: a network of four stages with its input normalisation and a name for its exact weights."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,6 +11,10 @@ from torch import Tensor, nn
 from fed_fsad.methods.d24fad.resnet import MEAN, STD
 
 Stages = tuple[Tensor, Tensor, Tensor, Tensor]
+Normalisation = tuple[Sequence[float], Sequence[float]]
+"""Mean and deviation per channel of an image in [0, 1]."""
+IMAGENET: Normalisation = (MEAN, STD)
+NONE: Normalisation = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -26,17 +31,19 @@ class Anatomy:
 
 
 class Teacher:
-    """A network in eval mode whose parameters take no gradient, and ImageNet's normalisation before it.
+    """A network in eval mode whose parameters take no gradient, and its input's normalisation before it.
 
     network: [B, 3, S, S], normalised, to four stages. anatomy: its shape. name: architecture and variant, which the
-    tensors alone do not tell.
+    tensors alone do not tell. normalisation: of its input.
     """
 
-    def __init__(self, network: nn.Module, anatomy: Anatomy, name: str) -> None:
+    def __init__(
+        self, network: nn.Module, anatomy: Anatomy, name: str, normalisation: Normalisation = IMAGENET
+    ) -> None:
         self._network = network.eval().requires_grad_(False)
         self.anatomy = anatomy
-        self._mean = torch.tensor(MEAN).reshape(1, 3, 1, 1)
-        self._std = torch.tensor(STD).reshape(1, 3, 1, 1)
+        self._mean = torch.tensor(normalisation[0]).reshape(1, 3, 1, 1)
+        self._std = torch.tensor(normalisation[1]).reshape(1, 3, 1, 1)
         self.hash = _hash(name, network, self._mean, self._std)
 
     def to(self, device: torch.device) -> Self:

@@ -1,7 +1,9 @@
 """Shift adapters: small parallel branches beside frozen transformer layers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +12,17 @@ from torch import Tensor, nn
 from fed_fsad.errors import ConfigError
 from fed_fsad.seeds import torch_stream
 
+Blocks = nn.ModuleList | nn.Sequential
+"""The layers of a transformer."""
+
 
 def layers_of(layers: str, depth: int) -> tuple[int, ...]:
-    """Layer numbers, counted from 1, of "all", "last n" or "every n" in a transformer of `depth` layers.
+    """Layer numbers, counted from 1, of "all", "quarters", "last n" or "every n" in a transformer of `depth` layers.
 
     Raises ConfigError when n is larger than the depth.
     """
+    if layers == "quarters":
+        return tuple(sorted({math.ceil(depth * quarter / 4) for quarter in range(1, 5)}))
     rule, _, count = layers.partition(" ")
     step = int(count or 1)
     if step > depth:
@@ -55,13 +62,39 @@ class Adapters:
 
 
 def run_layers(
-    blocks: nn.ModuleList, x: Tensor, adapters: Adapters | None, first: int = 1, mask: Tensor | None = None
-) -> Tensor:
-    """[B, L, width] tokens through the frozen layers first..depth, each shifted by its adapter if it has one."""
+    blocks: Blocks, x: Tensor, adapters: Adapters | None, first: int = 1, mask: Tensor | None = None
+) -> dict[int, Tensor]:
+    """[B, L, width] tokens through the frozen layers first..depth, each shifted by its adapter if it has one: what
+    leaves every layer, by its number.
+    """
+    left: dict[int, Tensor] = {}
     for layer, block in enumerate(blocks[first - 1 :], start=first):
         out = block(x, attn_mask=mask)
-        x = out if adapters is None else adapters.shift(layer, x, out)
-    return x
+        x = left[layer] = out if adapters is None else adapters.shift(layer, x, out)
+    return left
+
+
+@contextmanager
+def shifted(blocks: Blocks, adapters: Adapters | None) -> Iterator[None]:
+    """While this lasts, the layers of a model that runs itself are shifted by their adapters."""
+
+    def hook(layer: int) -> Callable[..., Any]:
+        def shift(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any], out: Any) -> Any:
+            entering = args[0] if args else kwargs["hidden_states"]
+            assert adapters is not None
+            if isinstance(out, tuple):
+                return adapters.shift(layer, entering, out[0]), *out[1:]
+            return adapters.shift(layer, entering, out)
+
+        return shift
+
+    layers = () if adapters is None else adapters.layers
+    handles = [blocks[layer - 1].register_forward_hook(hook(layer), with_kwargs=True) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _uniform(rows: int, columns: int, seed: int, part: str, layer: int, kind: str) -> Tensor:

@@ -45,7 +45,7 @@ def mean_scores(z: Tensor, kept: Tensor) -> Tensor:
 
 def sign_means(z: Tensor, member: Tensor) -> Tensor:
     """g: the mean logit over each row's signs, [B, M + 1], from z [B, S] and member [M + 1, S]."""
-    weights = member.to(z.dtype)
+    weights = member.to(z)
     return z @ (weights / weights.sum(dim=1, keepdim=True)).T
 
 

@@ -1,6 +1,8 @@
 """The two towers of a frozen open_clip model, run layer by layer with the model's own modules."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,25 +10,23 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from fed_fsad.errors import ConfigError, DataError
-from fed_fsad.methods.sdmad.adapters import Adapters, run_layers
+from fed_fsad.methods.sdmad.adapters import Adapters, Blocks, run_layers
 from fed_fsad.methods.sdmad.backbone import Backbone
 
 
-class ImageTower:
+class VisionTower(ABC):
     """Images to unit embeddings, in two halves: what no adapter touches is computed once and cached.
 
-    Raises ConfigError when the model's image tower is not a vision transformer of open_clip.
+    blocks: the transformer's layers. width: of its tokens.
     """
 
+    blocks: Blocks
+    width: int
+
     def __init__(self, backbone: Backbone) -> None:
-        visual = backbone.model.visual
-        if not isinstance(visual, VisionTransformer):
-            raise ConfigError(f"the image tower of {backbone.name!r} is no open_clip vision transformer; choose a ViT")
-        self._visual = visual
+        self._visual: Any = backbone.model.visual
         self._mean = backbone.mean
         self._std = backbone.std
-        self.blocks: nn.ModuleList = visual.transformer.resblocks
-        self.width: int = visual.transformer.width
 
     @torch.no_grad()
     def frozen(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
@@ -39,10 +39,33 @@ class ImageTower:
             watch.remove()
         return entering[0], F.normalize(embedding, dim=-1)
 
-    def finish(self, tokens: Tensor, adapters: Adapters) -> Tensor:
-        """Unit embedding [B, D] of tokens [B, L, W] entering the first adapted layer."""
-        pooled, _ = self._visual._pool(run_layers(self.blocks, tokens, adapters, first=adapters.layers[0]))
-        return F.normalize(pooled @ self._visual.proj, dim=-1)
+    @abstractmethod
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """Unit embedding [B, D] of tokens [B, L, W] that leave the last layer."""
+
+    @abstractmethod
+    def patches(self, tokens: Tensor) -> Tensor:
+        """Unit embeddings [B, patches, D] of the patches among tokens [B, L, W] that leave any layer."""
+
+
+class ImageTower(VisionTower):
+    """open_clip's own vision transformer. Raises ConfigError when the model's image tower is another."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        if not isinstance(self._visual, VisionTransformer):
+            raise ConfigError(f"the image tower of {backbone.name!r} is no vision transformer; choose a ViT")
+        self.blocks = self._visual.transformer.resblocks
+        self.width = self._visual.transformer.width
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """Unit embedding [B, D] of tokens [B, L, W] that leave the last layer."""
+        pooled, _ = self._visual._pool(tokens)
+        return F.normalize(_project(pooled, self._visual.proj), dim=-1)
+
+    def patches(self, tokens: Tensor) -> Tensor:
+        """Unit embeddings [B, L - 1, D] of the patches among tokens [B, L, W] that leave any layer."""
+        return F.normalize(_project(self._visual.ln_post(tokens[:, 1:]), self._visual.proj), dim=-1)
 
 
 class TextTower:
@@ -64,7 +87,7 @@ class TextTower:
             )
         self._tower = tower
         self._tokenizer = backbone.tokenizer
-        self.blocks: nn.ModuleList = tower.transformer.resblocks
+        self.blocks: Blocks = tower.transformer.resblocks
         self.width: int = tower.transformer.width
 
     def tokenize(self, texts: Sequence[str], n_ctx: int) -> Tensor:
@@ -80,16 +103,16 @@ class TextTower:
         return tokens[:, : int(lengths[longest])]
 
     def encode(self, tokens: Tensor, context: Tensor | None, adapters: Adapters | None) -> Tensor:
-        """[N, D] unit embeddings of tokens [N, L], with context [n_ctx, W] after the start token if given."""
+        """[N, D] unit embeddings of tokens [N, L], with context [N or 1, n_ctx, W] after the start token if given."""
         tower = self._tower
         x = tower.token_embedding(tokens)
         end = tokens.argmax(dim=1)
         if context is not None:
             x = torch.cat([x[:, :1], context.expand(len(x), -1, -1), x[:, 1:]], dim=1)
-            end = end + len(context)
+            end = end + context.shape[1]
         length = x.shape[1]
         x = x + tower.positional_embedding[:length]
-        x = run_layers(self.blocks, x, adapters, mask=tower.attn_mask[:length, :length])
+        x = run_layers(self.blocks, x, adapters, mask=tower.attn_mask[:length, :length])[len(self.blocks)]
         ends = tower.ln_final(x[torch.arange(len(x)), end])
         return F.normalize(_project(ends, tower.text_projection), dim=-1)
 

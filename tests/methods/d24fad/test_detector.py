@@ -105,8 +105,8 @@ def test_unfit_supports_are_refused() -> None:
     [
         ({"teacher": {"name": "random", "weights": "x.pth"}}, "takes no weights"),
         ({"teacher": {"name": "resnet50"}}, "needs weights"),
-        ({"teacher": {"name": "resnet18", "weights": "x.pth", "variant": "v1"}}, "no bottlenecks"),
-        ({"teacher": {"name": "vgg16"}}, "Input should be 'embedded'"),
+        ({"teacher": {"name": "resnet18", "weights": "x.pth", "variant": "v1"}}, "no variant v1"),
+        ({"teacher": {"name": "vgg16"}}, "there is no teacher"),
         ({"teacher": {"name": "resnet50", "weights": "x.pth", "sha256": "abc"}}, "pattern"),
         ({"image_size": 100}, "multiple of 32"),
         ({"supports": 0}, "greater than or equal to 1"),

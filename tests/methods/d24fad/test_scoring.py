@@ -40,7 +40,7 @@ def test_image_scores_are_the_maps_maximum_and_mean() -> None:
 
 @pytest.mark.parametrize(("scale", "image_score"), [("sqrt_chw", "max"), ("sqrt_c", "mean")])
 def test_scores_follow_the_formulas(scale: str, image_score: str) -> None:
-    detector = method(l2w_scale=scale, image_score=image_score)
+    detector = method(score="d24fad", l2w_scale=scale, image_score=image_score)
     query, support = detector.features(images(2, seed=1)), detector.features(images(3, seed=2))
     scores = detector.score(query, detector.fit_support(rows(support), TASK))
     queries = [array(f) for f in detector._student(query["e4"])]
@@ -131,8 +131,12 @@ def test_baselines_find_a_planted_square() -> None:
     planted[:, :, 40:56, 8:24] = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
     features, support = detector.features(torch.cat([planted, normal])), rows(detector.features(normal))
     baselines = detector.baselines(features, support, TASK)
-    assert set(baselines) == {"knn", "position_nn"}
-    for scores in baselines.values():
+    assert set(baselines) == {"knn", "position_nn", "published"}
+    beside_the_published = method(score="d24fad").baselines(features, support, TASK)
+    assert set(beside_the_published) == {"knn", "position_nn", "fused"}
+    bank = detector.fit_support(support, TASK)
+    assert torch.equal(beside_the_published["fused"].image, detector.score(features, bank).image)
+    for scores in (baselines["knn"], baselines["position_nn"]):
         assert scores.map is not None
         row, column = divmod(int(scores.map[0].argmax()), SIZE)
         assert 32 <= row < 64

@@ -33,7 +33,7 @@ def reference_loss(method: SdMad, rows: Rows, place: int) -> float:
         total = 0.0
         for sign in signs:
             tokens = network._texts.tokenize([f"a {entry.modality} image showing {sign}"], 4)
-            text = network._texts.encode(tokens, network._context, network._text_adapters)[0]
+            text = network._texts.encode(tokens, method.trainable()["context/tokens"][None], network._text_adapters)[0]
             total += (network._scale * (image @ text)).item()
         return total / len(signs)
 
@@ -155,7 +155,7 @@ def test_modes_of_selection_on_the_same_bank(method: Make, rows: MakeRows) -> No
 
 @pytest.mark.parametrize("selection", ["none", "support", "sample", "support+sample"])
 def test_the_evidence_is_the_score(method: Make, rows: MakeRows, selection: str) -> None:
-    made = method(selection=selection)
+    made = method(selection=selection, support_evidence="none")
     images = rows(made, BRAIN)
     bank = made.fit_support(images, "brain")
     scores = made.score(images.features, bank)
@@ -170,7 +170,7 @@ def test_the_evidence_is_the_score(method: Make, rows: MakeRows, selection: str)
 
 
 def test_none_is_the_plain_mean_of_all_signs(method: Make, rows: MakeRows) -> None:
-    made = method(selection="none", trainable=("image_adapters",), keep=1.0)
+    made = method(selection="none", support_evidence="none", trainable=("image_adapters",), keep=1.0)
     images = rows(made, BRAIN)
     found = made.score(images.features, made.fit_support(images, "brain"))
     plain = made.baselines(images.features, images, "brain")["zero_shot"]

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 
 from fed_fsad.errors import ConfigError, DataError
-from fed_fsad.methods.sdmad.adapters import Adapters, layers_of
+from fed_fsad.methods.sdmad.adapters import Adapters, layers_of, run_layers
 from fed_fsad.methods.sdmad.backbone import Backbone, freeze
-from fed_fsad.methods.sdmad.context import context_tokens
+from fed_fsad.methods.sdmad.context import Context
 from fed_fsad.methods.sdmad.network import SignNetwork
 from fed_fsad.methods.sdmad.settings import Settings
 from fed_fsad.methods.sdmad.towers import ImageTower, TextTower
@@ -40,7 +40,9 @@ def test_keep_one_is_the_frozen_model_bit_for_bit(which: str, request: pytest.Fi
     assert torch.equal(embedding, expected)
     depth = len(image_tower.blocks)
     still = Adapters("image_adapters", image_tower.width, 8, range(2, depth + 1), 1.0, 0)
-    assert torch.equal(image_tower.finish(tokens, still), expected)
+    left = run_layers(image_tower.blocks, tokens, still, first=2)
+    assert list(left) == list(range(2, depth + 1))
+    assert torch.equal(image_tower.pooled(left[depth]), expected)
     text = full_tokens(model, TEXTS)
     still = Adapters("text_adapters", text_tower.width, 8, range(1, len(text_tower.blocks) + 1), 1.0, 0)
     assert torch.equal(text_tower.encode(text, None, still), model.model.encode_text(text, normalize=True))
@@ -60,7 +62,8 @@ def test_an_adapter_is_the_formula_at_every_chosen_layer(backbone: Backbone) -> 
         x = 0.9 * tower.blocks[layer - 1](x) + 0.1 * shift
     visual = backbone.model.visual
     expected = F.normalize(visual.ln_post(x)[:, 0] @ visual.proj, dim=-1)
-    assert torch.allclose(tower.finish(tokens, adapters), expected, atol=1e-6)
+    found = run_layers(tower.blocks, tokens, adapters, first=2)
+    assert torch.allclose(tower.pooled(found[3]), expected, atol=1e-6)
 
 
 @torch.no_grad()
@@ -80,7 +83,7 @@ def test_context_made_of_words_is_the_text_with_those_words(backbone: Backbone) 
     words = full_tokens(backbone, ["dim grey"])
     inner = words[0, 1 : int(words[0].argmax())]
     context = backbone.model.token_embedding(inner)
-    found = tower.encode(tower.tokenize(TEXTS, len(context)), context, None)
+    found = tower.encode(tower.tokenize(TEXTS, len(context)), context[None], None)
     expected = backbone.model.encode_text(full_tokens(backbone, [f"dim grey {text}" for text in TEXTS]), normalize=True)
     assert torch.allclose(found, expected, atol=1e-6)
 
@@ -121,7 +124,7 @@ def test_initial_values_follow_from_the_seed_and_leave_the_global_stream_alone()
     torch.manual_seed(5)
     before = torch.get_rng_state()
     one, same, other = (Adapters("text_adapters", 16, 4, (1, 2), 0.9, seed).named() for seed in (0, 0, 1))
-    context = [context_tokens(3, 16, seed) for seed in (0, 0, 1)]
+    context = [Context([""], 3, 16, seed).named()["context/tokens"] for seed in (0, 0, 1)]
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name]) for name in one)
     assert torch.equal(context[0], context[1])

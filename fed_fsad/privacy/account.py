@@ -1,0 +1,85 @@
+"""A ledger as its owner reads it: looking changes nothing, and a ledger in use can be looked at."""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fed_fsad.errors import DataError, LedgerDamaged, PolicyRefusal
+from fed_fsad.privacy.accounting import gaussian_epsilon
+from fed_fsad.privacy.ledger import Ledger
+from fed_fsad.privacy.ledger_file import LedgerFile, damaged
+from fed_fsad.privacy.lines import Charge, Header
+from fed_fsad.privacy.records import Unit
+
+LEDGER = "ledger.jsonl"
+
+
+@dataclass(frozen=True)
+class RunShare:
+    """What one run took of a ledger. epsilon: its charges alone, as if nothing else had been released."""
+
+    run: str
+    releases: int
+    rounds: int
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Account:
+    """What is spent under a ledger in all, and by run, oldest first. insecure: releases with seeded noise."""
+
+    path: Path
+    unit: Unit
+    delta: float
+    epsilon: float
+    insecure: int
+    runs: tuple[RunShare, ...]
+
+
+def read_account(folder: Path) -> Account:
+    """The account of the ledger in a state folder. Raises DataError when there is none, LedgerDamaged."""
+    path = folder / LEDGER
+    if not path.is_file():
+        raise DataError(f"{folder} holds no {LEDGER}; name a site's state folder (nothing was released if it is new)")
+    with copy_of(path) as copy:
+        header = _header(copy)
+        with Ledger.open(copy, unit=header.unit, delta=header.delta, epsilon=math.inf) as ledger:
+            shares = tuple(_share(run, ledger.charges, ledger.delta) for run in _runs(ledger.charges))
+            return Account(path, ledger.unit, ledger.delta, ledger.epsilon, ledger.insecure_releases, shares)
+
+
+@contextmanager
+def copy_of(path: Path) -> Iterator[Path]:
+    """A copy of a ledger to open in its place; errors name the original."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / LEDGER
+        shutil.copyfile(path, copy)
+        try:
+            yield copy
+        except LedgerDamaged as error:
+            raise LedgerDamaged(str(error).replace(str(copy), str(path))) from error
+        except PolicyRefusal as error:
+            raise PolicyRefusal(error.code, str(error).replace(str(copy), str(path))) from error
+
+
+def _header(path: Path) -> Header:
+    file = LedgerFile(path)
+    file.close()
+    if not file.lines or not isinstance(file.lines[0], Header):
+        raise damaged(path, 1)
+    return file.lines[0]
+
+
+def _runs(charges: tuple[Charge, ...]) -> list[str]:
+    return list(dict.fromkeys(charge.request.run for charge in charges))
+
+
+def _share(run: str, charges: tuple[Charge, ...], delta: float) -> RunShare:
+    mine = [charge for charge in charges if charge.request.run == run]
+    cost = math.fsum(charge.mu_squared for charge in mine)
+    rounds = len({charge.request.round for charge in mine})
+    return RunShare(run, sum(charge.releases for charge in mine), rounds, gaussian_epsilon(math.sqrt(cost), delta))

@@ -1,0 +1,1 @@
+"""Many runs of `simulate` behind one table: which ones, their execution, and what they say together."""
