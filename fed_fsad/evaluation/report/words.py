@@ -8,7 +8,7 @@ ARMS = {
     "untrained": "Before training",
 }
 BASELINES = {
-    "fused": "Fused residuals of frozen features",
+    "fused": "Fused frozen residuals",
     "knn": "kNN on frozen patch features",
     "knn_pooled": "kNN on frozen image features",
     "position_nn": "kNN at the same position",
