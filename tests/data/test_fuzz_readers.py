@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.fuzz_readers import damaged, fuzz, read, run_portion
 from benchmarks.fuzz_seeds import valid_files
+from fed_fsad.data.readers import open_file
+from fed_fsad.data.settings import Reading
 
 
 def test_every_seed_is_read_as_it_is(tmp_path: Path) -> None:
@@ -24,6 +27,14 @@ def test_changes_do_what_they_say() -> None:
     assert damaged(data, [("drop", 0.5, 3)], others) == data[:8] + data[11:]
     assert damaged(data, [("repeat", 0.5, 2)], others) == data[:10] + data[8:]
     assert damaged(data, [("splice", 0.5, 0)], others) == data[:8] + b"efgh"
+
+
+def test_a_grey_tiff_that_only_one_library_can_read_has_three_channels(tmp_path: Path) -> None:
+    grey = [data for suffix, data in valid_files(tmp_path) if suffix == ".tif"][5]
+    path = tmp_path / "input.tif"
+    path.write_bytes(damaged(grey, [("repeat", 9375 / (1 << 20), 13)] * 2, []))  # found by the fuzz
+    (picture,) = [picture for _, picture in open_file(path, Reading()).pictures()]
+    assert (picture.pixels.dtype, picture.pixels.shape[2:]) == (np.uint8, (3,))
 
 
 @pytest.mark.slow

@@ -151,7 +151,9 @@ def _by_tifffile(data: bytes) -> Pixels:
         orientation = page.tags.valueof(ORIENTATION, 1)
         pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
         pixels = _over_black(pixels[..., None] if page.axes == "YX" else pixels)
-        return upright(_inverted(pixels) if page.photometric == 0 else pixels, orientation)
+        shown = upright(_inverted(pixels) if page.photometric == 0 else pixels, orientation)
+        # Pillow may not know, or think deep, what turns out to be 8-bit grey.
+        return np.repeat(shown[..., None], 3, axis=2) if shown.dtype == np.uint8 and shown.ndim == 2 else shown
 
 
 def _inverted(pixels: Pixels) -> Pixels:
