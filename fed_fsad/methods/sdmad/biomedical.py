@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from fed_fsad.errors import ConfigError, DataError
+from fed_fsad.errors import ConfigError
 from fed_fsad.methods.sdmad.adapters import Adapters, Blocks, shifted
 from fed_fsad.methods.sdmad.backbone import Backbone
-from fed_fsad.methods.sdmad.towers import VisionTower
+from fed_fsad.methods.sdmad.towers import VisionTower, cut
 
 
 class TimmTower(VisionTower):
@@ -61,12 +61,7 @@ class BertTower:
         limit = int(getattr(self._tokenizer, "context_length", self._tower.context_length))
         tokens = self._tokenizer(list(texts), context_length=limit + 1)
         lengths = (tokens != self._tower.config.pad_token_id).sum(dim=1)
-        longest = int(lengths.argmax())
-        if lengths[longest] + n_ctx > limit:
-            raise DataError(
-                f"{texts[longest]!r} is too long: the model reads {limit - n_ctx} tokens of a text; shorten it"
-            )
-        return tokens[:, : int(lengths[longest])]
+        return cut(tokens, lengths, texts, limit - n_ctx)
 
     def encode(self, tokens: Tensor, context: Tensor | None, adapters: Adapters | None) -> Tensor:
         """[N, D] unit embeddings of tokens [N, L], with context [N or 1, n_ctx, W] after the first token if given."""

@@ -95,12 +95,7 @@ class TextTower:
         limit: int = self._tower.context_length
         tokens = self._tokenizer(list(texts), context_length=limit + 1)
         lengths = tokens.argmax(dim=1) + 1
-        longest = int(lengths.argmax())
-        if lengths[longest] + n_ctx > limit:
-            raise DataError(
-                f"{texts[longest]!r} is too long: the model reads {limit - n_ctx} tokens of a text; shorten it"
-            )
-        return tokens[:, : int(lengths[longest])]
+        return cut(tokens, lengths, texts, limit - n_ctx)
 
     def encode(self, tokens: Tensor, context: Tensor | None, adapters: Adapters | None) -> Tensor:
         """[N, D] unit embeddings of tokens [N, L], with context [N or 1, n_ctx, W] after the start token if given."""
@@ -115,6 +110,14 @@ class TextTower:
         x = run_layers(self.blocks, x, adapters, mask=tower.attn_mask[:length, :length])[len(self.blocks)]
         ends = tower.ln_final(x[torch.arange(len(x)), end])
         return F.normalize(_project(ends, tower.text_projection), dim=-1)
+
+
+def cut(tokens: Tensor, lengths: Tensor, texts: Sequence[str], room: int) -> Tensor:
+    """[N, L] tokens cut to the longest of `lengths`, [N]. Raises DataError for a text that is longer than `room`."""
+    longest = int(lengths.argmax())
+    if lengths[longest] > room:
+        raise DataError(f"{texts[longest]!r} is too long: the model reads {room} tokens of a text; shorten it")
+    return tokens[:, : int(lengths[longest])]
 
 
 def _project(features: Tensor, projection: nn.Module | Tensor | None) -> Tensor:
