@@ -18,6 +18,7 @@ from fed_fsad.errors import PolicyRefusal
 from fed_fsad.messages import Instruction, Reply
 from fed_fsad.methods.method import Method, TrainingSettings, part_of, travelling
 from fed_fsad.methods.training import OnStep, moving, train
+from fed_fsad.privacy.account import LEDGER
 from fed_fsad.privacy.admission import admit_request, claim
 from fed_fsad.privacy.ledger import Ledger
 from fed_fsad.privacy.lines import Request
@@ -183,7 +184,7 @@ def _train_privately(
 def _books(site: Site) -> Iterator[Books]:
     policy = site.policy
     site.state.mkdir(parents=True, exist_ok=True)
-    path = site.state / "ledger.jsonl"
+    path = site.state / LEDGER
     with Ledger.open(path, unit=policy.unit, delta=policy.delta, epsilon=policy.epsilon) as ledger:
         yield Books(policy, ledger, Outbox(site.state / "outbox"))
 

@@ -97,9 +97,19 @@ def of_own_data(workplace: Path) -> None:
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
 
 
+def answered(workplace: Path) -> None:
+    """What a language model sent back: a sign list of the task and categories that the page asks for."""
+    signs = ["a round outline", "a sharp margin", "a uniform interior", "an area darker than its surroundings"]
+    groups = {"mole": signs, "rash": ["many scattered spots", "a blurred margin", "an irregular outline", "a red area"]}
+    normal = ["an even surface", "no separate spot", "the same tone everywhere", "fine parallel lines"]
+    task = {"modality": "skin photograph", "normal": normal, "categories": groups}
+    (workplace / "skin.yaml").write_text(yaml.safe_dump({"skin": task}), encoding="utf-8")
+
+
 PREPARE: Mapping[str, Callable[[Path], None]] = {
     "quickstart.md": lambda workplace: class_folders(workplace, "my_images", "normal"),
     "own-data.md": of_own_data,
+    "signs.md": answered,
 }
 
 

@@ -1,12 +1,13 @@
 """Parts that stay at a site: kept round by round, never sent, and never taken from the wrong round or run."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from flwr.app import Context, Message, MessageType, RecordDict
+from flwr.app import Context, Message, MessageType
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -16,13 +17,12 @@ from clients.app import build_app
 from clients.local import KEPT, LocalParts
 from clients.received import load_received
 from clients.site import open_site
-from fed_fsad.config import Config, parse_config
+from fed_fsad.config import Config
 from fed_fsad.errors import CheckpointError
 from fed_fsad.messages import Instruction, Reply, Tensors
 from fed_fsad.methods.method import part_of, travelling
 from fed_fsad.residents import resident, start_of
-from fed_fsad.rundir import RunDir
-from simulations.grid import InProcessGrid
+from tests.clients.test_train import opened as opened_with
 
 START = {"context/tokens": torch.zeros(2, 3)}
 
@@ -144,11 +144,7 @@ federation: {rounds: 3}
 """
 
 
-def opened(folder: Path, *overrides: str) -> tuple[Context, Config]:
-    config = parse_config(TEXT, "tiny.yaml", overrides)
-    run = RunDir.create(folder, config)
-    InProcessGrid(build_app(lambda event: None), [], {})
-    return Context(1, 2, {"partition-id": 0}, RecordDict(), {"out": str(run.path)}), config
+opened = partial(opened_with, text=TEXT)
 
 
 def instruction(config: Config, round_: int = 1, **changes: Any) -> Instruction:

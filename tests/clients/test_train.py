@@ -35,8 +35,8 @@ DP = (
 )  # fmt: skip
 
 
-def opened(folder: Path, *overrides: str) -> tuple[Context, Config]:
-    config = parse_config(TEXT, "tiny.yaml", overrides)
+def opened(folder: Path, *overrides: str, text: str = TEXT) -> tuple[Context, Config]:
+    config = parse_config(text, "tiny.yaml", overrides)
     run = RunDir.create(folder, config)
     InProcessGrid(build_app(lambda event: None), [], {})
     return Context(1, 2, {"partition-id": 0}, RecordDict(), {"out": str(run.path)}), config
