@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fed_fsad.durable import replace
 from fed_fsad.errors import CheckpointError
+from fed_fsad.methods.method import digest
 
 KEPT = 4
 """Rounds kept; the server may go back by as many, less one."""
@@ -56,7 +57,7 @@ class LocalParts:
         rounds = [known for known in self._rounds() if known < round_]
         base = rounds[-1] if rounds else 0
         held = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        about = {"run": self.run, "method": self.method, "base": base, "sha256": _digest(held)}
+        about = {"run": self.run, "method": self.method, "base": base, "sha256": digest(held)}
         # as one text: safetensors writes several in another order each time
         replace(self._path(round_), save(held, {"about": json.dumps(about)}))
         for known in rounds[: max(0, len(rounds) + 1 - KEPT)]:
@@ -80,7 +81,7 @@ class LocalParts:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})["about"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-                base, intact = int(about["base"]), about["sha256"] == _digest(tensors)
+                base, intact = int(about["base"]), about["sha256"] == digest(tensors)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: this site's own parts cannot be read; {remedy}") from error
         if not intact:
@@ -92,7 +93,3 @@ class LocalParts:
                 f"{path}: this site's own parts have other shapes than {self.method} trains; {remedy}"
             )
         return base, {name: tensors[name] for name in start}
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    return hashlib.sha256(save(dict(sorted(tensors.items())))).hexdigest()

@@ -13,8 +13,8 @@ from torch import Tensor
 from fed_fsad.data.samples import Sample
 from fed_fsad.durable import replace
 from fed_fsad.errors import CheckpointError, DataError
-from fed_fsad.inference.trained import Trained, digest
-from fed_fsad.methods.method import SupportBank
+from fed_fsad.inference.trained import Trained
+from fed_fsad.methods.method import SupportBank, digest
 from fed_fsad.names import suggestion
 from fed_fsad.residents import rows_of
 from fed_fsad.rundir import first_difference

@@ -1,19 +1,16 @@
 """The detector that a run has trained, ready to score."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from fed_fsad.config import Config
 from fed_fsad.data.adapters import normal_names, task_of
 from fed_fsad.data.phantoms import ORGANS
 from fed_fsad.data.settings import FolderData, Reading
 from fed_fsad.errors import CheckpointError, ConfigError
-from fed_fsad.methods.method import Method
+from fed_fsad.methods.method import Method, digest
 from fed_fsad.names import suggestion
 from fed_fsad.residents import resident
 from fed_fsad.rundir import RunDir
@@ -81,15 +78,6 @@ def load_trained(folder: Path, name: str | None, round_: int | None) -> Trained:
         "trained": digest(tensors),
     }
     return Trained(method, config, run.run_id, reached, model)
-
-
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes, kinds and values."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
 
 
 def _chosen(folder: Path, config: Config, name: str | None) -> str:

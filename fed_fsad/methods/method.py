@@ -1,5 +1,6 @@
 """The one contract: a method is a frozen part, a small trainable part, and four verbs."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -190,3 +191,12 @@ def piece_of(name: str) -> str:
 def part_of(name: str) -> str:
     """The part a tensor belongs to: "context/tokens" is of part "context"."""
     return name.split("/", 1)[0]
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes, kinds and values."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
