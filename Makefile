@@ -1,6 +1,8 @@
 # make demo    a whole federation on this machine, from nothing to a report
 # make test    lint, types and every test
 # make docs    the documentation as pages, build/docs/index.html
+# make evidence   every measured table of README and docs, made again (REAL=DIR: those of real sets too; ONLY=name)
+# make golden     the committed figures of the shipped configs, made again: after new weights, or a change that is meant
 # make flower  the demo on Flower's own engine (it leaves Flower's local SuperLink running)
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,7 +14,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test flower docs lint types tests clean
+.PHONY: demo test flower docs evidence golden lint types tests clean
 
 demo: .venv/installed
 	$(BIN)/fed-fsad simulate configs/demo.yaml --out $(DEMO) --resume auto
@@ -25,6 +27,12 @@ flower: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/mkdocs build --strict --quiet
+
+evidence: .venv/installed
+	$(BIN)/python -m benchmarks.evidence $(if $(REAL),--real '$(REAL)') $(if $(ONLY),--only '$(ONLY)')
+
+golden: .venv/installed
+	$(BIN)/python -m tests.golden
 
 test: lint types tests
 

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.app.user_config import UserConfig
@@ -65,19 +65,17 @@ class InProcessGrid(Grid):
         """The replies to these messages, each handed out once."""
         return [self._replies.pop(key) for key in message_ids if key in self._replies]
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Ask the sites in turn; one that takes more than `timeout` seconds for itself has not answered in time, and
-        its reply can be pulled later.
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        """Ask the sites in turn, each when the answer of the one before was taken.
 
+        One that takes more than `timeout` seconds for itself has not answered in time; its reply can be pulled later.
         Real sites work side by side, so nobody's clock runs while another has its turn.
         """
-        replies: list[Message] = []
         for message in messages:
             started = time.monotonic()
             pushed = self.push_messages([message])
             if timeout is None or time.monotonic() - started <= timeout:
-                replies.extend(self.pull_messages(pushed))
-        return replies
+                yield from self.pull_messages(pushed)
 
     def _deliver(self, message: Message) -> Message:
         """Copies go both ways, as over a network: what a client does to its message changes nobody else's."""

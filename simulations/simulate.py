@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from fed_fsad.config import Config
-from fed_fsad.data.build import found, skipped
+from fed_fsad.data.build import dealt_out, found, skipped
+from fed_fsad.data.dealt import table
+from fed_fsad.durable import replace
 from fed_fsad.errors import ConfigError
 from fed_fsad.progress import Progress
 from fed_fsad.residents import use
@@ -29,6 +31,7 @@ def simulate(config: Config, out: Path, progress: Progress, resume: Resume = "fr
         if (text := found(config.data)) is not None:
             progress({"kind": "found", "text": text})
         _log_skipped(config, run, progress)
+        _write_partition(config, run)
         ENGINES[config.engine](config, run, progress)
         if missing_arms(config, run):
             run.mark_running()
@@ -56,3 +59,11 @@ def _log_skipped(config: Config, run: RunDir, progress: Progress) -> None:
 
     images = [{"name": image.name, "reason": image.reason} for image in skipped(config.data, on_file)]
     run.log({"kind": "skipped", "images": images})
+
+
+def _write_partition(config: Config, run: RunDir) -> None:
+    """partition.csv: who holds which image, where a partition dealt them out."""
+    if config.partition is not None:
+        unseen = frozenset(config.evaluation.unseen_categories), config.evaluation.unseen_task
+        found = dealt_out(config.data, config.partition, config.seed, *unseen)
+        replace(run.path / "partition.csv", table(found, config.partition.column).encode())

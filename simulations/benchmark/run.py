@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from fed_fsad.durable import replace
-from fed_fsad.errors import FederationError
 from fed_fsad.rundir import Resume
+from simulations.batch.budget import Limits
+from simulations.batch.execute import Say, execute
+from simulations.batch.folder import open_folder
+from simulations.batch.table import check_failed
 from simulations.benchmark.collect import collect
-from simulations.benchmark.execute import Say, execute, open_folder
 from simulations.benchmark.plan import BenchmarkSettings, plan
 from simulations.benchmark.table import tables
-
-NAMED = 5
 
 
 def benchmark(settings: BenchmarkSettings, out: Path, jobs: int, resume: Resume, say: Say) -> str:
@@ -20,16 +20,11 @@ def benchmark(settings: BenchmarkSettings, out: Path, jobs: int, resume: Resume,
     Raises what `plan` and `open_folder` raise before anything is trained.
     """
     runs = plan(settings)
-    open_folder(out, settings, resume)
+    open_folder(out, settings.model_dump(mode="json"), "benchmark", resume)
     say(f"{len(runs)} runs: {', '.join(settings.names)}; {settings.seeds} seeds")
-    failed = execute(runs, out, jobs, say)
+    failed = execute(runs, out, Limits(jobs), say)
     done = [run for run in runs if run.name not in failed]
     text = tables(collect(done, settings.method, out), settings) if done else ""
     replace(out / "tables.md", text.encode())
-    if failed:
-        named = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:NAMED])
-        more = f" and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
-        raise FederationError(
-            f"{len(failed)} of {len(runs)} runs failed ({named}{more}); mend that and continue with --resume auto"
-        )
+    check_failed(failed, len(runs), "mend that and continue with --resume auto")
     return text

@@ -8,29 +8,16 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_fsad.evaluation.metrics import percentiles
-from fed_fsad.evaluation.report.words import EXTRA, FIGURES, entry_title
-from fed_fsad.seeds import numpy_stream
+from fed_fsad.evaluation.report.words import entry_title
+from simulations.batch.draws import HEADLINE, over_seeds, shown_shots
+from simulations.batch.table import TITLES
 from simulations.benchmark.collect import Collected, Row, per_draw
 from simulations.benchmark.plan import BenchmarkSettings
 
-HEADLINE = {"d24fad": "image_auroc", "sdmad": "p1"}
 MEAN = "mean of the tasks"
 OTHERS = {
     "d24fad": ("image_auroc", "average_precision", "sensitivity_95", "pixel_auroc", "pixel_aupro", "pixel_dice"),
     "sdmad": ("p1", "p2", "p3", "image_auroc", "held_out", "map", "macro_f1", "micro_f1", "hamming", "exact_match"),
-}
-TITLES = {
-    "image_auroc": "image AUROC",
-    "average_precision": "average precision",
-    "sensitivity_95": "sensitivity at 95 % specificity",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_aupro": "AUPRO (up to 30 % false positives)",
-    "pixel_dice": "best-threshold Dice",
-    "context_only": "Federated, context alone (ablation)",
-    "no_signs": "Federated, class names for signs (ablation)",
-    **{key: FIGURES[key] for key in ("p1", "p2", "p3", "held_out")},
-    **EXTRA,
 }
 ORDER = ("arm", "ablation", "baseline")
 
@@ -52,15 +39,9 @@ class Cell:
         )
 
 
-def headline_shots(settings: BenchmarkSettings) -> int:
-    """The K of the tables over tasks and figures: D²4FAD's first of at least 4, else the largest."""
-    first = (shots for shots in settings.shots if shots >= 4)
-    return next(first, max(settings.shots)) if settings.method == "d24fad" else max(settings.shots)
-
-
 def tables(found: Collected, settings: BenchmarkSettings) -> str:
     """Every table as Markdown."""
-    headline, best = HEADLINE[settings.method], headline_shots(settings)
+    headline, best = HEADLINE[settings.method], shown_shots(settings.method, settings.shots)
     shown = TITLES[headline]
     parts = [
         f"Mean ± standard deviation over {settings.seeds} seeds x {settings.draws} support draws (95 % bootstrap "
@@ -95,22 +76,15 @@ def _cell(values: Sequence[float], interval: tuple[float, float] | None) -> Cell
 def _percentiles(
     tasks: Sequence[Mapping[str, NDArray[np.float64]]], seeds: Mapping[str, int]
 ) -> tuple[float, float] | None:
-    """Of the mean over tasks. Resample b takes the b-th resample of test images of as many seeds as there are, drawn
-    with replacement, the same for every task; runs of equal seed are averaged first. None when a task has none.
-    """
+    """Of the mean over tasks; runs of equal seed are averaged first. None when a task has none."""
     by_seed = []
     for runs in tasks:
         ordered = sorted(runs, key=lambda run: (seeds[run], run))
         by_seed.append(
             {s: np.mean([runs[r] for r in own], axis=0) for s, own in groupby(ordered, key=seeds.__getitem__)}
         )
-    common = sorted(set.intersection(*map(set, by_seed))) if by_seed else []
-    if not common:
-        return None
-    stacked = np.mean([[own[seed] for seed in common] for own in by_seed], axis=0)
-    n = stacked.shape[1]
-    picks = numpy_stream(0, "benchmark seeds").integers(len(common), size=(len(common), n))
-    return percentiles(np.take_along_axis(stacked, picks, axis=0).mean(axis=0))
+    common = set.intersection(*map(set, by_seed)) if by_seed else set()
+    return over_seeds({seed: np.mean([own[seed] for own in by_seed], axis=0) for seed in common})
 
 
 def _detectors(rows: Sequence[Row]) -> list[tuple[str, str]]:

@@ -8,7 +8,9 @@ import pytest
 
 from fed_fsad.errors import CheckpointError, ConfigError, DataError, FederationError
 from fed_fsad.rundir import RunDir
-from simulations.benchmark.execute import execute, open_folder, run_folder
+from simulations.batch.budget import Limits
+from simulations.batch.execute import execute
+from simulations.batch.folder import open_folder, run_folder
 from simulations.benchmark.plan import BenchmarkSettings, plan
 from simulations.benchmark.run import benchmark
 from tests.conftest import MakeFolder
@@ -105,15 +107,11 @@ def test_too_few_normals_are_said_before_anything_is_trained(make_folder: MakeFo
 # ---- the folder of a benchmark
 
 
-def test_a_folder_of_another_benchmark_is_refused_by_its_first_difference(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no benchmark to resume"):
-        open_folder(tmp_path, settings(), "require")
-    open_folder(tmp_path, settings(), "fresh")
-    open_folder(tmp_path, settings(), "auto")
-    with pytest.raises(CheckpointError, match="already holds this benchmark; add --resume auto"):
-        open_folder(tmp_path, settings(), "fresh")
+def test_a_folder_of_another_benchmark_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    open_folder(tmp_path, settings().model_dump(mode="json"), "benchmark", "fresh")
     with pytest.raises(CheckpointError, match="another benchmark: seeds was 1 and is 2; choose another --out"):
-        open_folder(tmp_path, settings(seeds=2), "auto")
+        benchmark(settings(seeds=2), tmp_path, 1, "auto", print)
+    assert not (tmp_path / "runs").exists()
 
 
 # ---- the whole way, with the real engine
@@ -181,9 +179,9 @@ def test_a_run_that_dies_is_reported_with_its_own_words(tmp_path: Path) -> None:
     own = settings(set=(*TINY, "methods.d24fad.teacher={name: resnet18, weights: nowhere.pth}"))
     run = plan(own)[0]
     said: list[str] = []
-    failed = execute([run], tmp_path, 1, said.append)
+    failed = execute([run], tmp_path, Limits(1), said.append)
     assert list(failed) == [run.name]
     assert "nowhere.pth" in failed[run.name]
     assert said[-1].startswith(f"[1/1] {run.name}: ")
     assert "nowhere.pth" in (tmp_path / "logs" / f"{run.name}.txt").read_text(encoding="utf-8")
-    assert not (run_folder(tmp_path, run) / "evaluation").exists()
+    assert not (run_folder(tmp_path, run.name) / "evaluation").exists()

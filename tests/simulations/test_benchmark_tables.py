@@ -8,8 +8,8 @@ import pytest
 
 from fed_fsad.evaluation.draws import save_draws
 from fed_fsad.evaluation.results import DrawFigures, EachDraw
+from simulations.batch.folder import run_folder
 from simulations.benchmark.collect import Collected, Row, collect, per_draw
-from simulations.benchmark.execute import run_folder
 from simulations.benchmark.plan import BenchmarkSettings, plan
 from simulations.benchmark.table import MEAN, cells, tables
 
@@ -80,7 +80,7 @@ def test_run_directories_become_rows_and_supports(tmp_path: Path) -> None:
     for run, names in ((whole, ("federated", "local-a-1", "local-b-2", "baseline-zero_shot")),
                        (less, ("federated", "untrained", "baseline-zero_shot"))):  # fmt: skip
         for number, name in enumerate(names):
-            save_draws(drawn(0.5 + number / 10), run_folder(tmp_path, run) / "evaluation" / "sdmad", name)
+            save_draws(drawn(0.5 + number / 10), run_folder(tmp_path, run.name) / "evaluation" / "sdmad", name)
     found = collect([whole, less], "sdmad", tmp_path)
     assert [(row.detector, row.kind, row.site, row.figures["p1"]) for row in found.rows] == [
         ("zero_shot", "baseline", "", 0.8),
@@ -101,7 +101,7 @@ def test_run_directories_become_rows_and_supports(tmp_path: Path) -> None:
 def test_the_table_names_who_trains_less_and_who_trains_nothing(tmp_path: Path) -> None:
     for run in plan(SIGNS):
         for name in ("federated", "baseline-zero_shot"):
-            save_draws(drawn(0.5), run_folder(tmp_path, run) / "evaluation" / "sdmad", name)
+            save_draws(drawn(0.5), run_folder(tmp_path, run.name) / "evaluation" / "sdmad", name)
     text = tables(collect(plan(SIGNS), "sdmad", tmp_path), SIGNS)
     block = text.split("at K = 2\n\n")[1].split("\n\n")[0].splitlines()
     assert [line.split("|")[1].strip() for line in block[2:]] == [
