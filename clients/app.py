@@ -8,6 +8,7 @@ from flwr.clientapp import ClientApp
 
 from clients.evaluate import evaluate_round
 from clients.journal import recorded
+from clients.secure import admit_unmasked, secure_step
 from clients.site import open_site, site_name, site_role
 from clients.train import Observer, train_round
 from fed_fsad import __version__
@@ -21,6 +22,7 @@ from fed_fsad.errors import (
     PolicyRefusal,
 )
 from fed_fsad.messages import Instruction, MalformedMessage, Reply
+from fed_fsad.secagg.wire import ACTION
 
 log = logging.getLogger("fed_fsad.site")
 
@@ -40,7 +42,11 @@ def build_app(observer: Observer) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        return Message(answer_round(context, message.content, observer), reply_to=message)
+        return Message(answer_unmasked(context, message.content, observer), reply_to=message)
+
+    @app.train(ACTION)
+    def secure(message: Message, context: Context) -> Message:
+        return Message(answer_masked(context, message.content, observer), reply_to=message)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
@@ -50,12 +56,32 @@ def build_app(observer: Observer) -> ClientApp:
 
 
 def answer_round(context: Context, content: RecordDict, observer: Observer) -> RecordDict:
-    """What leaves when the server asks for a round; a real site keeps the story of it."""
+    """What a round makes leave, masked or not; a real site keeps the story of it."""
 
     def trained() -> Reply:
         return train_round(open_site(context), Instruction.unpack(content), observer)
 
     return recorded(context, content, lambda: _safely(context, trained))
+
+
+def answer_unmasked(context: Context, content: RecordDict, observer: Observer) -> RecordDict:
+    """What leaves when the server asks for a round as it is, which a policy may forbid."""
+
+    def trained() -> Reply:
+        site = open_site(context)
+        admit_unmasked(site.policy)
+        return train_round(site, Instruction.unpack(content), observer)
+
+    return recorded(context, content, lambda: _safely(context, trained))
+
+
+def answer_masked(context: Context, content: RecordDict, observer: Observer) -> RecordDict:
+    """What leaves when the server asks for one step of secure aggregation."""
+
+    def stepped() -> Reply:
+        return secure_step(open_site(context), content, observer)
+
+    return recorded(context, content, lambda: _safely(context, stepped))
 
 
 def answer_evaluation(context: Context, content: RecordDict) -> RecordDict:

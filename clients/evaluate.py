@@ -3,7 +3,9 @@
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
+from clients.personal import fine_tune, personal
 from clients.received import load_received, without
 from clients.site import Site
 from fed_fsad import __version__
@@ -14,15 +16,23 @@ from fed_fsad.evaluation.protocols import evaluate
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.messages import Instruction, Reply
 from fed_fsad.methods.method import Method
+from fed_fsad.privacy.terms import agreed
 from fed_fsad.residents import resident, rows_of
 from fed_fsad.seeds import derive, reproducible
 
 log = logging.getLogger("fed_fsad.site")
 
+PERSONAL = {"headline": "personal", "low": "personal_low", "high": "personal_high"}
+"""What figures of a personal model are called beside those of the global one."""
+
 
 def evaluate_round(site: Site, instruction: Instruction) -> Reply:
     """The answer of a site that only evaluates: figures where its policy releases them, never tensors."""
     reproducible(instruction.threads)
+    if site.role == "train":  # what it trained on is under the server's terms, too
+        site = replace(site, policy=agreed(site.policy, instruction.example))
+    if instruction.local.fine_tune and instruction.round == instruction.rounds and site.role == "train":
+        fine_tune(site, instruction)
     return Reply(
         site=site.name,
         version=__version__,
@@ -36,7 +46,7 @@ def evaluate_round(site: Site, instruction: Instruction) -> Reply:
 
 def own_figures(site: Site, instruction: Instruction, next_round: int) -> dict[str, dict[str, float]]:
     """Headline, its interval, K and the number of images, per method that was asked for; with the site's own parts as
-    they are before `next_round`.
+    they are before `next_round`, and its personal model's headline and interval where it has one.
 
     Empty where the policy does not release them or nobody asked. Never raises: an evaluation is a courtesy, and what
     goes wrong in it stays in the site's own log and costs no round.
@@ -51,6 +61,10 @@ def own_figures(site: Site, instruction: Instruction, next_round: int) -> dict[s
             method = resident(name, settings, instruction.seed)
             load_received(site, method, instruction, next_round)
             figures = _figures(site, method, instruction, settings.withheld)
+            if figures and (own := personal(site, instruction, method, next_round)):
+                method.load(own)
+                mine = _figures(site, method, instruction, settings.withheld)
+                figures |= {new: mine[old] for old, new in PERSONAL.items() if old in mine}
         except Exception:
             log.exception("%s: its own evaluation of %s failed", site.name, name)
             continue

@@ -34,7 +34,7 @@ def recorded(context: Context, content: RecordDict, answer: Callable[[], RecordD
     state = _state(context)
     if state is None:
         return answer()
-    asked = content.config_records.get("instruction") or ConfigRecord()
+    asked = content.config_records.get("instruction") or content.config_records.get("secure") or ConfigRecord()
     run, round_ = str(asked.get("run", "")), asked.get("round", 0)
     with _kept_log(state, f"run {_printable(run)} round {_printable(round_)}") as troubles:
         log.info("asked")

@@ -47,6 +47,10 @@ class LocalParts:
             )
         return dict(start)
 
+    def any_before(self, round_: int) -> bool:
+        """Whether anything was trained before `round_`."""
+        return any(known < round_ for known in self._rounds())
+
     def keep(self, round_: int, tensors: Mapping[str, Tensor]) -> None:
         """Save what training of `round_` made. Later rounds, of a future that the server has left, are dropped first;
         then the oldest beyond those that are kept.

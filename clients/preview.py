@@ -23,6 +23,7 @@ from fed_fsad.messages import Instruction
 from fed_fsad.methods.method import travelling
 from fed_fsad.privacy.account import LEDGER
 from fed_fsad.privacy.policy import Policy, load_policy
+from fed_fsad.privacy.terms import agreed
 from fed_fsad.residents import resident
 
 STAYS = (
@@ -68,7 +69,7 @@ def preview(path: Path, config: Config | None, observer: Observer) -> Preview:
     ConfigError and what else the site's own files are to blame for.
     """
     settings = load_settings(path)
-    policy = load_policy(settings.policy)
+    policy = agreed(load_policy(settings.policy), config.privacy.asked if config else None)
     private = policy.privacy != "off"
     before = spent_so_far(settings.state, policy) if private else 0.0
     with tempfile.TemporaryDirectory() as folder:
@@ -116,6 +117,9 @@ def _instruction(config: Config | None, site: SiteSettings, policy: Policy) -> I
         settings=blocks,
         tensors={name: travelling(resident(name, block, seed).snapshot(), block) for name, block in blocks.items()},
         evaluation=config.evaluation if config else EvaluationSettings(),
+        example=config.privacy.asked if config else None,
+        hospital=config.privacy.central if config else None,
+        local=federation.local,
     )
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from flwr.app import Context
 
 from clients.settings import SiteSettings, load_settings
-from fed_fsad.config import Config, Hospital, parse_config, resolved_yaml
+from fed_fsad.config import Config, Hospital, parse_config
 from fed_fsad.data.build import hospital_samples, hospital_test_samples, site_samples
+from fed_fsad.data.plan import Holdings
 from fed_fsad.data.samples import Sample
 from fed_fsad.data.scan import scan
 from fed_fsad.data.settings import FolderData, PhantomData, PhantomRehearsal, Role
@@ -21,6 +22,9 @@ from fed_fsad.errors import ConfigError
 from fed_fsad.privacy.policy import Policy, load_policy
 from fed_fsad.residents import use
 from fed_fsad.rundir import RunDir, from_root
+
+SITES_KEPT = 10_000
+"""Simulated sites a process keeps open: the lists of their images, without a pixel."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,14 @@ def site_name(context: Context) -> str:
     """Who this node is, without opening its images."""
     if "site-config" in context.node_config:
         return load_settings(Path(str(context.node_config["site-config"]))).name
-    return _hospital(_simulated(context)[0], context).name
+    return _hospital(_simulated(context)[0], int(context.node_config["partition-id"])).name
 
 
 def site_role(context: Context) -> Role:
     """What this node takes part in, without opening its images."""
     if "site-config" in context.node_config:
         return load_settings(Path(str(context.node_config["site-config"]))).role
-    return _hospital(_simulated(context)[0], context).role
+    return _hospital(_simulated(context)[0], int(context.node_config["partition-id"])).role
 
 
 def open_site(context: Context) -> Site:
@@ -63,13 +67,7 @@ def open_site(context: Context) -> Site:
         return real_site(load_settings(Path(str(context.node_config["site-config"]))))
     config, run = _simulated(context)
     use(config.machine)
-    hospital = _hospital(config, context)
-    samples = _samples(resolved_yaml(config), hospital.name)
-    test: list[Sample] = []
-    if hospital.policy.release_metrics:
-        test = hospital_test_samples(config.data, config.holdings, hospital.name, config.seed)
-    state = RunDir(run).site(hospital.name)
-    return Site(hospital.name, hospital.role, samples, hospital.policy, state, simulated=True, test=tuple(test))
+    return _simulated_site(*_kept(run), int(context.node_config["partition-id"]))
 
 
 def real_site(settings: SiteSettings) -> Site:
@@ -106,8 +104,7 @@ def _drawing(data: PhantomRehearsal) -> PhantomData:
     )
 
 
-def _hospital(config: Config, context: Context) -> Hospital:
-    place = int(context.node_config["partition-id"])
+def _hospital(config: Config, place: int) -> Hospital:
     if not 0 <= place < len(config.hospitals):
         raise ConfigError(
             f"this is node {place} and the config has {len(config.hospitals)} hospitals; start as many nodes as those"
@@ -117,20 +114,27 @@ def _hospital(config: Config, context: Context) -> Hospital:
 
 def _simulated(context: Context) -> tuple[Config, Path]:
     run = from_root(str(context.run_config["out"]))
-    return _config((run / "config.yaml").read_text(encoding="utf-8")), run
+    return _config(*_kept(run))[0], run
+
+
+def _kept(run: Path) -> tuple[Path, int, int]:
+    """What one text of a run's config is known by: a process with a thousand sites reads it once."""
+    stat = (run / "config.yaml").stat()
+    return run, stat.st_mtime_ns, stat.st_ino
 
 
 @lru_cache(maxsize=8)
-def _config(text: str) -> Config:
-    return parse_config(text, "config.yaml of the run")
+def _config(run: Path, changed: int, file: int) -> tuple[Config, Holdings]:
+    config = parse_config((run / "config.yaml").read_text(encoding="utf-8"), "config.yaml of the run")
+    return config, config.holdings
 
 
-@lru_cache(maxsize=256)
-def _samples(config_text: str, name: str) -> tuple[Sample, ...]:
-    config = _config(config_text)
-    unseen = config.evaluation
-    return tuple(
-        hospital_samples(
-            config.data, config.holdings, name, config.seed, frozenset(unseen.unseen_categories), unseen.unseen_task
-        )
-    )
+@lru_cache(maxsize=SITES_KEPT)
+def _simulated_site(run: Path, changed: int, file: int, place: int) -> Site:
+    config, holdings = _config(run, changed, file)
+    own = _hospital(config, place)
+    unseen = frozenset(config.evaluation.unseen_categories), config.evaluation.unseen_task
+    drawn = config.data, holdings, own.name, config.seed, *unseen
+    test = tuple(hospital_test_samples(*drawn)) if own.policy.release_metrics else ()
+    state, samples = RunDir(run).site(own.name), tuple(hospital_samples(*drawn))
+    return Site(own.name, own.role, samples, own.policy, state, simulated=True, test=test)

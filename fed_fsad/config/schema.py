@@ -6,11 +6,20 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, InstanceOf, SerializeAsAny, field_validator, model_validator
 
+from fed_fsad.config.dealing import misfit, with_hospitals
+from fed_fsad.config.local import problem_of, with_local
+from fed_fsad.config.secure import SecureSettings
+from fed_fsad.data.plan import Allotted, PartitionSettings
 from fed_fsad.data.settings import DataSettings, Holding, Name, Role, Settings
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.machine import MachineSettings
+from fed_fsad.methods.local import LocalTraining
 from fed_fsad.methods.method import TrainingSettings
 from fed_fsad.privacy.policy import Policy, load_policy
+from fed_fsad.privacy.terms import ExampleTerms, HospitalTerms
+
+OF_THE_MEAN = ("fedavg", "fedavgm", "fedadam", "fedyogi")
+"""Strategies that see the sites' updates only through their mean; hospital-level privacy is for these."""
 
 
 class Hospital(Settings):
@@ -54,14 +63,51 @@ class Federation(Settings):
     weighting: Literal["equal", "size"] = Field("equal", description="sites count alike, or by their images")
     norm_factor: float = Field(20.0, gt=1, description="reject updates longer than this times the cohort's median")
     strategy: Strategy = Strategy()
+    local: LocalTraining = LocalTraining()
 
 
 class PrivacySettings(Settings):
     """Federation-wide privacy settings; the hospitals' policies stand above them."""
 
+    mode: Literal["off", "example", "hospital", "both"] = Field(
+        "off", description="what is asked for: example is made at every site, hospital on the server"
+    )
+    example: ExampleTerms = ExampleTerms()
+    hospital: HospitalTerms = HospitalTerms()
+    secure_aggregation: Literal["off", "on"] = Field(
+        "off", description="on: updates are masked at the sites, and the server sees their sum alone"
+    )
+    secure: SecureSettings = SecureSettings()
     insecure_noise_seed: int | None = Field(
         None, description="tests only: seeds privacy noise, which then hides nothing"
     )
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _yaml_reads_off_as_false(cls, value: Any) -> Any:
+        return "off" if value is False else value
+
+    @field_validator("secure_aggregation", mode="before")
+    @classmethod
+    def _yaml_reads_on_as_true(cls, value: Any) -> Any:
+        return {False: "off", True: "on"}[value] if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _budget_is_stated(self) -> Self:
+        for level, terms in (("example", self.asked), ("hospital", self.central)):
+            if terms is not None and "epsilon" not in terms.model_fields_set:
+                raise ValueError(f"mode {self.mode} needs a budget; state {level}.epsilon, for instance epsilon: 8")
+        return self
+
+    @property
+    def asked(self) -> ExampleTerms | None:
+        """The example-level privacy that every site is asked for, or None."""
+        return self.example if self.mode in ("example", "both") else None
+
+    @property
+    def central(self) -> HospitalTerms | None:
+        """The hospital-level privacy that the server makes, or None."""
+        return self.hospital if self.mode in ("hospital", "both") else None
 
 
 class Config(Settings):
@@ -74,11 +120,19 @@ class Config(Settings):
     machine: MachineSettings = MachineSettings()
     methods: Mapping[str, SerializeAsAny[InstanceOf[TrainingSettings]]] = Field(min_length=1)
     data: DataSettings
+    partition: PartitionSettings | None = Field(
+        None, description="deals the images out; hospitals then only names those with a role or a policy"
+    )
     hospitals: tuple[Hospital, ...] = Field(min_length=1)
     federation: Federation = Federation()
     evaluation: EvaluationSettings = EvaluationSettings()
     privacy: PrivacySettings = PrivacySettings()
     arms: tuple[Literal["pooled", "local"], ...] = Field(("pooled", "local"), description="trained for comparison")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _partition_makes_hospitals(cls, raw: Any) -> Any:
+        return with_hospitals(raw)
 
     @model_validator(mode="before")
     @classmethod
@@ -97,19 +151,27 @@ class Config(Settings):
 
         return {**raw, "hospitals": [filled(hospital) for hospital in hospitals]}
 
+    @field_validator("privacy", mode="before")
+    @classmethod
+    def _mode_alone(cls, value: Any) -> Any:
+        """`privacy: off` is short for a block with that mode; YAML reads it as false."""
+        return {"mode": value} if isinstance(value, str | bool) else value
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         names = [hospital.name for hospital in self.hospitals]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two hospitals are called {twice[0]!r}; give every hospital a name of its own")
-        if any(holding.kind != self.data.kind for holding in self.holdings.values()):
+        if any(hospital.holds and hospital.holds.kind != self.data.kind for hospital in self.hospitals):
             raise ValueError("hospitals must hold the same kind of data as data.kind says; drop `kind` from holds")
         stated = sorted(name for name, settings in self.methods.items() if settings.withheld)
         if stated:
             raise ValueError(
                 f"methods.{stated[0]}.withheld follows from evaluation.unseen_categories; state the categories there"
             )
+        if self.partition and (problem := misfit(self.partition, self.data)):
+            raise ValueError(f"partition.{problem}")
         if not self.trainers:
             raise ValueError("every hospital is predict-only and nobody would train; give one of them role: train")
         asked = self.federation.participants or len(self.trainers)
@@ -124,11 +186,57 @@ class Config(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_hospital_can_be_hidden(self) -> Self:
+        """A guarantee per hospital bounds what one of them moves a plain mean by, and nothing else."""
+        terms, chosen = self.privacy.central, self.federation
+        if terms is None:
+            return self
+        if chosen.strategy.name not in OF_THE_MEAN:
+            raise ValueError(
+                f"privacy.mode {self.privacy.mode} bounds what one hospital adds to a mean, and {chosen.strategy.name} "
+                f"takes none; set federation.strategy.name to one of {', '.join(OF_THE_MEAN)}"
+            )
+        if chosen.weighting != "equal":
+            raise ValueError(
+                f"privacy.mode {self.privacy.mode} counts hospitals alike; set federation.weighting: equal"
+            )
+        if terms.delta * len(self.trainers) >= 1:
+            raise ValueError(
+                f"privacy.hospital.delta {terms.delta:g} is not below 1 / {len(self.trainers)} hospitals and would "
+                f"protect none; set it to {0.1 / len(self.trainers):.1g} or less"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sums_can_be_masked(self) -> Self:
+        terms, chosen = self.privacy.central, self.federation
+        if self.privacy.secure_aggregation == "on" and (
+            problem := self.privacy.secure.problem(
+                chosen.participants or len(self.trainers),
+                mean=chosen.strategy.name in OF_THE_MEAN,
+                weighting=chosen.weighting,
+                late=chosen.late,
+                adaptive=terms is not None and terms.clipping == "adaptive",
+            )
+        ):
+            raise ValueError(f"privacy.secure_aggregation {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _sites_can_train_so(self) -> Self:
+        private = self.privacy.mode != "off" or self.privacy.secure_aggregation == "on"
+        strategy, local = self.federation.strategy.name, self.federation.local
+        if problem := problem_of(local, self.methods, strategy=strategy, private=private):
+            raise ValueError(f"federation.local.name {problem}")
+        return self
+
     @property
     def training(self) -> dict[str, TrainingSettings]:
-        """Settings by method, with the categories that nobody trains on filled in."""
+        """Settings by method, with the categories that nobody trains on and what stays at the sites filled in."""
         withheld = {"withheld": self.evaluation.unseen_categories}
-        return {name: settings.model_copy(update=withheld) for name, settings in self.methods.items()}
+        settings = {name: own.model_copy(update=withheld) for name, own in self.methods.items()}
+        return with_local(self.federation.local, settings)
 
     @property
     def trainers(self) -> tuple[str, ...]:
@@ -136,6 +244,8 @@ class Config(Settings):
         return tuple(hospital.name for hospital in self.hospitals if hospital.role == "train")
 
     @property
-    def holdings(self) -> dict[str, Holding]:
+    def holdings(self) -> dict[str, Holding | Allotted]:
         """What each hospital that says so holds, by name; real hospitals do not say."""
+        if self.partition is not None:
+            return {hospital.name: Allotted(plan=self.partition) for hospital in self.hospitals}
         return {hospital.name: hospital.holds for hospital in self.hospitals if hospital.holds is not None}

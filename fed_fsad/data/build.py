@@ -1,11 +1,16 @@
 """Which images each party of a federation works with: a simulated hospital, a real one, the server."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from pydantic import TypeAdapter
 
 from fed_fsad.data.adapters import listing, normal_names
 from fed_fsad.data.collection import check_tasks, collection_bed, collection_samples
+from fed_fsad.data.dealt import Dealt, dealt
 from fed_fsad.data.partition import Partition, check_names, partition
-from fed_fsad.data.phantoms import ORGANS, phantom_set
+from fed_fsad.data.phantoms import ORGANS, of_patients, phantom_set
+from fed_fsad.data.plan import Holdings, PartitionSettings, plan_of
 from fed_fsad.data.samples import Sample
 from fed_fsad.data.scan import OnFile, Skipped, scan
 from fed_fsad.data.settings import (
@@ -21,10 +26,16 @@ from fed_fsad.data.settings import (
 from fed_fsad.errors import ConfigError, DataError
 from fed_fsad.seeds import derive
 
+EVERYTHING = "everything"
+"""Who holds, for a moment, all that a partition deals out."""
+PER_ORGAN = 96
+"""Normal and abnormal phantoms of an organ that a partition deals out."""
+_DATA: TypeAdapter[DataSettings] = TypeAdapter(DataSettings)
+
 
 def hospital_samples(
     data: DataSettings,
-    holdings: Mapping[str, Holding],
+    holdings: Holdings,
     site: str,
     seed: int,
     withheld: frozenset[str],
@@ -36,24 +47,35 @@ def hospital_samples(
     images on disk do not serve.
     """
     check_names([site], holdings, "hospital")
+    if plan := plan_of(holdings):
+        return list(dealt_out(data, plan, seed, withheld, unseen_task)[site].train)
     if isinstance(data, FolderData):
         return list(_split(data, holdings, seed, withheld, unseen_task).hospitals[site])
     if isinstance(data, CollectionData):
         return collection_samples(data, _collected(data, holdings, withheld, unseen_task), site, seed, withheld)
-    held = _phantom_holdings(holdings, withheld, unseen_task)
-    own = held[site]
-    return [
-        sample
+    own = _phantom_holdings({site: holdings[site]}, withheld, unseen_task)[site]
+    drawn = {
+        organ: _draw(data, organ, own.normal, own.abnormal, own.style, derive(seed, "hospital", site), withheld)
         for organ in own.organs
-        for sample in _draw(data, organ, own.normal, own.abnormal, own.style, derive(seed, "hospital", site), withheld)
-    ]
+    }
+    return [sample for organ, some in drawn.items() for sample in of_patients(some, own.images_per_patient, organ)]
 
 
-def hospital_test_samples(data: DataSettings, holdings: Mapping[str, Holding], site: str, seed: int) -> list[Sample]:
-    """What hospital `site` of a simulation evaluates on and never trains on, as many images as it trains on.
+def hospital_test_samples(
+    data: DataSettings,
+    holdings: Holdings,
+    site: str,
+    seed: int,
+    withheld: frozenset[str] = frozenset(),
+    unseen_task: str | None = None,
+) -> list[Sample]:
+    """What hospital `site` of a simulation evaluates on and never trains on.
 
-    Only phantoms can be drawn anew: a hospital that is dealt images from folders gets none.
+    A partition keeps its `own_test` share for that. Else phantoms are drawn anew, as many as it trains on, withheld
+    categories among them: a hospital that is dealt images from folders gets none.
     """
+    if plan := plan_of(holdings):
+        return list(dealt_out(data, plan, seed, withheld, unseen_task)[site].test)
     own = holdings[site]
     if not isinstance(data, PhantomData) or not isinstance(own, PhantomHolding):
         return []
@@ -62,9 +84,36 @@ def hospital_test_samples(data: DataSettings, holdings: Mapping[str, Holding], s
     return [sample for drawn in draws for sample in drawn]
 
 
+def dealt_out(
+    data: DataSettings, plan: PartitionSettings, seed: int, withheld: frozenset[str], unseen_task: str | None
+) -> Mapping[str, Dealt]:
+    """What a partition gives to each hospital, by name; worked out once. Raises as hospital_samples."""
+    return _dealt_out(data.model_dump_json(), plan.model_dump_json(), seed, withheld, unseen_task)
+
+
+@lru_cache(maxsize=4)
+def _dealt_out(
+    data_text: str, plan_text: str, seed: int, withheld: frozenset[str], unseen_task: str | None
+) -> Mapping[str, Dealt]:
+    data, plan = _DATA.validate_json(data_text), PartitionSettings.model_validate_json(plan_text)
+    whole = {EVERYTHING: _everything(data, plan, unseen_task)}
+    return dealt(hospital_samples(data, whole, EVERYTHING, seed, withheld, unseen_task), plan, seed)
+
+
+def _everything(data: DataSettings, plan: PartitionSettings, unseen_task: str | None) -> Holding:
+    """The holding of a single hospital that gets all train images but the server's pool."""
+    if isinstance(data, PhantomData):
+        organs = plan.organs or tuple(organ for organ in ORGANS if organ != unseen_task)
+        normal, abnormal = (PER_ORGAN if count is None else count for count in (plan.normal, plan.abnormal))
+        return PhantomHolding(kind="phantoms", organs=organs, normal=normal, abnormal=abnormal)
+    if isinstance(data, CollectionData):
+        return CollectionHolding(kind="collection", tasks=tuple(task for task in data.tasks if task != unseen_task))
+    return FolderHolding(kind="folder")
+
+
 def server_samples(
     data: DataSettings,
-    holdings: Mapping[str, Holding],
+    holdings: Holdings,
     seed: int,
     withheld: frozenset[str],
     unseen_task: str | None,
@@ -76,6 +125,8 @@ def server_samples(
     Folders: the pool is taken from train before the hospitals get theirs. Raises as hospital_samples, and DataError
     when there is no test image or no normal image for the pool.
     """
+    if plan := plan_of(holdings):
+        holdings = {EVERYTHING: _everything(data, plan, unseen_task)}
     if isinstance(data, FolderData):
         pool, test = list(_split(data, holdings, seed, withheld, unseen_task).pool), list(scan(data).test)
         if not test:
@@ -129,7 +180,7 @@ def skipped(data: DataSettings, progress: OnFile | None = None) -> tuple[Skipped
 
 
 def _split(
-    data: FolderData, holdings: Mapping[str, Holding], seed: int, withheld: frozenset[str], unseen_task: str | None
+    data: FolderData, holdings: Holdings, seed: int, withheld: frozenset[str], unseen_task: str | None
 ) -> Partition:
     if unseen_task is not None:
         raise ConfigError(f"unseen_task {unseen_task!r} needs phantoms: folder data is one task; remove unseen_task")
@@ -142,7 +193,7 @@ def _split(
 
 
 def _phantom_holdings(
-    holdings: Mapping[str, Holding], withheld: frozenset[str], unseen_task: str | None
+    holdings: Holdings, withheld: frozenset[str], unseen_task: str | None
 ) -> dict[str, PhantomHolding]:
     held = {site: own for site, own in holdings.items() if isinstance(own, PhantomHolding)}
     _check_kind(holdings, held, "phantoms")
@@ -156,7 +207,7 @@ def _phantom_holdings(
 
 
 def _collected(
-    data: CollectionData, holdings: Mapping[str, Holding], withheld: frozenset[str], unseen_task: str | None
+    data: CollectionData, holdings: Holdings, withheld: frozenset[str], unseen_task: str | None
 ) -> dict[str, CollectionHolding]:
     held = {site: own for site, own in holdings.items() if isinstance(own, CollectionHolding)}
     _check_kind(holdings, held, "collection")
@@ -164,7 +215,7 @@ def _collected(
     return held
 
 
-def _check_kind(holdings: Mapping[str, Holding], fitting: Mapping[str, Holding], kind: str) -> None:
+def _check_kind(holdings: Holdings, fitting: Mapping[str, Holding], kind: str) -> None:
     if other := sorted(holdings.keys() - fitting.keys()):
         raise ConfigError(f"hospital {other[0]!r} has a holding of another kind than the data; give it kind: {kind}")
 

@@ -15,7 +15,8 @@ class Entry:
 
     name: the path relative to the root, with forward slashes. categories: sorted; empty means normal.
     patient: a keyed hash, or None when unknown. part: the one frame, slice or tile that is meant, e.g. "frame-003" or
-    "axial-077"; None leaves the choice to the settings of `reading`.
+    "axial-077"; None leaves the choice to the settings of `reading`. columns: what a manifest says in its column `site`
+    and in those of the user's own, by (column, value), where they are filled.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Entry:
     mask: Path | None = None
     patient: str | None = None
     part: str | None = None
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 def categories_of(label: str, normal: Collection[str]) -> tuple[str, ...]:

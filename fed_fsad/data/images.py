@@ -18,6 +18,7 @@ from fed_fsad.data.readers.files import check_file, read_file
 from fed_fsad.data.readers.picture import WHOLE, Opened, Picture, Pixels, Undecodable, limits_of, upright
 from fed_fsad.data.readers.raster import decode
 from fed_fsad.data.samples import Image, Mask, Source
+from fed_fsad.data.scanner import Shift
 from fed_fsad.data.settings import Reading
 from fed_fsad.errors import DataError
 
@@ -138,7 +139,9 @@ def _kept_open(path: Path, stamp: tuple[int, int], reading: Reading) -> Opened:
 
 @dataclass(frozen=True)
 class FileSource:
-    """One image of a file and perhaps its mask; `normal` says that no pixel is abnormal when there is no mask."""
+    """One image of a file and perhaps its mask; `normal` says that no pixel is abnormal when there is no mask, `shift`
+    makes it look as if another scanner had taken it.
+    """
 
     path: Path
     mask_path: Path | None
@@ -146,6 +149,7 @@ class FileSource:
     normal: bool
     part: str = WHOLE
     reading: Reading = AS_PUBLISHED
+    shift: Shift | None = None
 
     @property
     def name(self) -> str:
@@ -161,7 +165,8 @@ class FileSource:
         """The image as [3, size, size] in [0, 1]. Raises DataError naming the file when it cannot be read."""
         with naming(self.name):
             picture = self._opened(self.path).picture(self.part)
-        return to_unit(picture.pixels, size, picture.window, self._box(picture, size))
+        shown = to_unit(picture.pixels, size, picture.window, self._box(picture, size))
+        return shown if self.shift is None else self.shift.apply(shown)
 
     def mask(self, size: int) -> Mask | None:
         """The marked pixels, [size, size]; all False for a normal image, None when nobody marked an abnormal one.

@@ -1,5 +1,5 @@
 """The manifest layout: a CSV table with the columns path, split, label and, if wanted, categories, patient, mask,
-part."""
+part, site and others that the settings name."""
 
 import csv
 import io
@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fed_fsad.data.entries import SPLITS, Entry, categories_of
-from fed_fsad.data.settings import FolderData
+from fed_fsad.data.settings import COLUMNS, SITE, FolderData
 from fed_fsad.data.spelling import check_spelling
 from fed_fsad.data.tables import Row, Table, pseudonym, read_table
 from fed_fsad.durable import replace
 from fed_fsad.errors import DataError
 from fed_fsad.names import suggestion
 
-REQUIRED = ("path", "split", "label")
-COLUMNS = (*REQUIRED, "categories", "patient", "mask", "part")
+REQUIRED = COLUMNS[:3]
 DEFAULT = Path("manifest.csv")
 
 
@@ -29,7 +28,7 @@ def list_manifest(data: FolderData) -> list[Entry]:
     """
     path = data.root / (data.manifest or DEFAULT)
     table = read_table(path, REQUIRED, "correct data.manifest")
-    columns = _check_columns(table)
+    columns = _check_columns(table, data.columns)
     seen: dict[tuple[str, str | None], tuple[int, Entry]] = {}
     entries = []
     for row in table.rows:
@@ -52,22 +51,31 @@ def write_manifest(path: Path, entries: Sequence[Entry], root: Path, normal: str
     """
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
+    own = sorted({column for entry in entries for column, _ in entry.columns} - {SITE})
+    table.writerow([*COLUMNS, *own])
     for entry in entries:
         if wrong := [name for name in entry.categories if re.search(r"[;|]", name)]:
             raise DataError(f"the class name {wrong[0]!r} holds a separator of manifests; rename it without ; and |")
         mask = entry.mask.relative_to(root).as_posix() if entry.mask else ""
         label = entry.categories[0] if entry.categories else normal
         several = ";".join(entry.categories) if len(entry.categories) > 1 else ""
-        table.writerow([entry.name, entry.split, label, several, entry.patient or "", mask, entry.part or ""])
+        said = dict(entry.columns)
+        known = [entry.name, entry.split, label, several, entry.patient or "", mask, entry.part or ""]
+        table.writerow([*known, *(said.get(column, "") for column in (SITE, *own))])
     replace(path, text.getvalue().encode())
 
 
-def _check_columns(table: Table) -> list[str]:
-    columns = [name.lower() for name in table.columns]
+def _check_columns(table: Table, own: Sequence[str]) -> list[str]:
+    columns = [name if name in own else name.lower() for name in table.columns]
     for name in columns:
-        if name not in COLUMNS:
-            raise DataError(f"{table.path}: column {name!r} is unknown; remove it, or {suggestion(name, COLUMNS)}")
+        if name not in (*COLUMNS, *own):
+            raise DataError(
+                f"{table.path}: column {name!r} is unknown; remove it, list it under data.columns if it is your own, "
+                f"or {suggestion(name, COLUMNS)}"
+            )
+    for name in own:
+        if name not in columns:
+            raise DataError(f"{table.path} has no column {name!r}, which data.columns lists; add it, or take it out")
     return columns
 
 
@@ -79,9 +87,9 @@ def _entry(row: Row, data: FolderData, key: bytes) -> Entry:
     mask = data.root / _inside(row, "mask", data.root) if row.cells.get("mask") else None
     patient = row.cells.get("patient")
     hashed = pseudonym(key, patient) if patient else None
-    return Entry(
-        name, data.root / name, split, _categories(row, data.normal), mask, hashed, row.cells.get("part") or None
-    )
+    part = row.cells.get("part") or None
+    said = tuple((column, row.cells[column]) for column in (SITE, *data.columns) if row.cells.get(column))
+    return Entry(name, data.root / name, split, _categories(row, data.normal), mask, hashed, part, said)
 
 
 def _categories(row: Row, normal: tuple[str, ...]) -> tuple[str, ...]:

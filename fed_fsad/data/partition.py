@@ -26,6 +26,16 @@ class Unit:
         """Class name to images of the unit that show it."""
         return Counter(name for sample in self.samples for name in classes_of(sample))
 
+    @property
+    def task(self) -> str:
+        """Organ and modality."""
+        return self.samples[0].task
+
+    @property
+    def label(self) -> tuple[str, ...]:
+        """Task and classes: units of one label are alike for a partition."""
+        return (self.task, *sorted(self.classes))
+
 
 @dataclass(frozen=True)
 class Partition:
@@ -57,17 +67,17 @@ def partition(
     """
     known = {name for sample in samples for name in sample.categories}
     lacks = {site: _lacked(site, holding, known, normal) for site, holding in holdings.items()}
-    units = [unit for unit in _units(samples) if not withheld & unit.classes.keys()]
+    units = [unit for unit in units_of(samples) if not withheld & unit.classes.keys()]
     if len(units) < len(holdings):
         raise DataError(
             f"{len(units)} train images or patients for {len(holdings)} hospitals; add images or drop sites"
         )
-    kept = _take_pool(sorted(units, key=lambda unit: derive(seed, "pool", unit.key)), pool, 4 if holdings else 1)
+    kept = take_pool(sorted(units, key=lambda unit: derive(seed, "pool", unit.key)), pool, 4 if holdings else 1)
     rest = [unit for unit in units if unit.key not in kept]
-    given = _share_out(rest, {site: holding.share for site, holding in holdings.items()}, lacks, seed)
+    given = share_out(rest, {site: holding.share for site, holding in holdings.items()}, lacks, seed)
     if empty := sorted(site for site, own in given.items() if not own):
         raise DataError(f"hospital {empty[0]!r} would get no image; raise its share or let it lack fewer classes")
-    return Partition(_images(kept.values()), {site: _images(own) for site, own in given.items()})
+    return Partition(images_of(kept.values()), {site: images_of(own) for site, own in given.items()})
 
 
 def check_names(names: Iterable[str], known: Collection[str], what: str) -> None:
@@ -82,18 +92,21 @@ def _lacked(site: str, holding: FolderHolding, known: Collection[str], normal: C
     return frozenset(NORMAL if name in normal else name for name in holding.lacks)
 
 
-def _units(samples: Sequence[Sample]) -> list[Unit]:
+def units_of(samples: Sequence[Sample], patients: bool = True) -> list[Unit]:
+    """What stays together, by key: all images of a patient, unless `patients` is false."""
     grouped: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        grouped[f"patient {sample.patient}" if sample.patient else f"image {sample.id}"].append(sample)
+        whole = patients and sample.patient
+        grouped[f"patient {sample.patient}" if whole else f"image {sample.id}"].append(sample)
     return [Unit(key, tuple(sorted(own, key=lambda sample: sample.id))) for key, own in sorted(grouped.items())]
 
 
-def _images(units: Iterable[Unit]) -> tuple[Sample, ...]:
+def images_of(units: Iterable[Unit]) -> tuple[Sample, ...]:
+    """All images of the units, by id."""
     return tuple(sorted((sample for unit in units for sample in unit.samples), key=lambda sample: sample.id))
 
 
-def _take_pool(units: Sequence[Unit], pool: int, part: int) -> dict[str, Unit]:
+def take_pool(units: Sequence[Unit], pool: int, part: int) -> dict[str, Unit]:
     """Whole units in the given order, as long as no class passes its limit: `pool`, or a `part`-th of the class."""
     total = sum((unit.classes for unit in units), Counter[str]())
     limit = {name: min(pool, count // part) for name, count in total.items()}
@@ -106,16 +119,16 @@ def _take_pool(units: Sequence[Unit], pool: int, part: int) -> dict[str, Unit]:
     return kept
 
 
-def _share_out(
+def share_out(
     units: Sequence[Unit], shares: Mapping[str, float], lacks: Mapping[str, frozenset[str]], seed: int
 ) -> dict[str, list[Unit]]:
     """Units with the same classes go, one by one, to the hospital furthest behind its share (Sainte-Laguë's rule)."""
     alike: defaultdict[tuple[str, ...], list[Unit]] = defaultdict(list)
     for unit in units:
-        alike[tuple(sorted(unit.classes))].append(unit)
+        alike[unit.label].append(unit)
     given: dict[str, list[Unit]] = {site: [] for site in sorted(shares)}
     total = dict.fromkeys(given, 0)
-    for classes, group in sorted(alike.items()):
+    for (_, *classes), group in sorted(alike.items()):
         able = [site for site in given if not lacks[site] & set(classes)]
         count = dict.fromkeys(able, 0)
         for unit in sorted(group, key=lambda unit: derive(seed, "partition", unit.key)) if able else []:

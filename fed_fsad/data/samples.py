@@ -38,6 +38,8 @@ class Sample:
     patient: a salted hash or None when unknown; all images of a patient are one privacy record when it is known. The
     images of one file of unknown patient share an owner of their own, `of_file`.
     look: what of the settings changes its pixels; equal ids with equal looks are equal pixels.
+    columns: (column, value) of a manifest's column `site` and of those that data.columns names, where they are filled;
+    they can decide where a simulation puts the image, and nothing else.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Sample:
     patient: str | None
     source: Source
     look: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
 
     @property
     def patient_known(self) -> bool:

@@ -156,6 +156,7 @@ def _samples(entry: Entry, found: Contents, data: FolderData, task: str, key: by
             patient=patient or (of_file(found.digest) if part else None),
             source=FileSource(entry.path, entry.mask, data.root, not categories, part, data.reading),
             look=data.reading.look,
+            columns=entry.columns,
         )
 
 

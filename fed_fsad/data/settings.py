@@ -13,6 +13,11 @@ Role = Literal["train", "predict-only"]
 """predict-only: an external validation site, which never trains and sends figures only."""
 
 
+SITE = "site"
+COLUMNS = ("path", "split", "label", "categories", "patient", "mask", "part", SITE)
+"""What a manifest may say of an image without further notice."""
+
+
 class Settings(BaseModel):
     """Base of every group of settings: unknown keys are errors, values never change after loading."""
 
@@ -106,12 +111,22 @@ class FolderData(Settings):
     root: Path = Field(description="folder that holds train/ and test/, the manifest's paths, or a public data set")
     layout: LayoutName = Field("auto", description="how the images lie; auto recognises it")
     manifest: Path | None = Field(None, description="CSV manifest, relative to root; without it the folders are read")
+    columns: tuple[str, ...] = Field(
+        (), description="columns of your own in the manifest, which partition.column can name"
+    )
     task: str | None = Field(
         None, description="organ and modality, e.g. brain_mri; names the sign list; null = the layout's own"
     )
     normal: tuple[str, ...] = Field(("normal",), min_length=1, description="class names that mean: no anomaly")
     pool: int = Field(24, ge=1, description="train images per class kept by the server to draw support sets from")
     reading: Reading = Field(Reading(), description="how files become images")
+
+    @field_validator("columns")
+    @classmethod
+    def _are_not_ours(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        if ours := [name for name in columns if name.lower() in COLUMNS]:
+            raise ValueError(f"{ours[0]!r} is a column that every manifest may have; take it out")
+        return columns
 
 
 class CollectionData(Settings):
@@ -151,6 +166,9 @@ class PhantomHolding(Settings):
     style: int = Field(0, ge=0, description="its scanner: one of the generator's styles")
     normal: int = Field(48, ge=0, description="normal images per organ")
     abnormal: int = Field(48, ge=0, description="abnormal images per organ, shared by its categories")
+    images_per_patient: int | None = Field(
+        None, ge=1, description="so many images of an organ are called one patient's; null = patients are unknown"
+    )
 
 
 class PhantomRehearsal(PhantomHolding):

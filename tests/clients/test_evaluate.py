@@ -20,6 +20,7 @@ from fed_fsad.evaluation.bed import draw_support
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.messages import Reply
 from fed_fsad.privacy.policy import Policy
+from fed_fsad.privacy.terms import ExampleTerms
 from fed_fsad.residents import resident, rows_of
 from fed_fsad.seeds import derive
 from tests.clients.test_train import ask, instruction, opened, same
@@ -74,6 +75,18 @@ def test_figures_stay_at_home_unless_the_policy_releases_them(tmp_path: Path) ->
         tmp_path / "b", "hospitals.north.policy={release_metrics: true, methods: {sdmad: [context]}}"
     )
     assert ask_to_evaluate(other, instruction(config, evaluation=ASKED)).evaluation == {}
+
+
+def test_figures_of_what_was_trained_under_the_servers_terms_stay_at_home(tmp_path: Path) -> None:
+    terms = ExampleTerms(epsilon=8)
+    context, config = opened(tmp_path, RELEASES)
+    assert set(ask_to_evaluate(context, instruction(config, evaluation=ASKED)).evaluation) == {"d24fad"}
+    assert ask_to_evaluate(context, instruction(config, evaluation=ASKED, example=terms)).evaluation == {}
+    holds, policy = "holds: {organs: [oct], normal: 6, abnormal: 6}", "policy: {release_metrics: true}"
+    watches = f"hospitals=[{{name: north, role: predict-only, {holds}, {policy}}}, {{name: south}}]"
+    other, config = opened(tmp_path / "b", watches)
+    found = ask_to_evaluate(other, instruction(config, evaluation=ASKED, example=terms)).evaluation
+    assert set(found) == {"d24fad"}, "it has trained nothing, and its own policy decides"
 
 
 def test_what_fails_in_an_evaluation_stays_in_the_log_and_the_update_leaves(

@@ -66,6 +66,7 @@ def test_a_site_trains_and_reports_loss_and_count(tmp_path: Path) -> None:
     reply = ask(context, sent)
     assert (reply.status, reply.site, reply.version, reply.examples) == ("ok", "north", __version__, {"d24fad": 9})
     assert reply.metrics["d24fad"]["loss"] > 0
+    assert reply.seconds > 0
     assert reply.epsilon is None
     moved = [
         name for name, value in reply.tensors["d24fad"].items() if not torch.equal(value, sent.tensors["d24fad"][name])
@@ -87,6 +88,7 @@ def test_under_dp_only_the_allowed_part_leaves_and_neither_loss_nor_count(tmp_pa
     reply = ask(context, instruction(config))
     assert {part_of(name) for name in reply.tensors["d24fad"]} == {"affine"}
     assert (reply.metrics["d24fad"], reply.examples) == ({}, {})
+    assert reply.seconds == 0, "they would tell how many records a sampled batch has drawn"
     assert reply.epsilon is not None
     assert 0 < reply.epsilon < 8
     assert (reply.unit, reply.delta) == ("image", 1e-5)

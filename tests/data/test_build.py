@@ -49,6 +49,18 @@ def test_phantom_hospitals_hold_what_their_settings_say() -> None:
     assert not {sample.id for sample in other} & set(ids)
 
 
+def test_phantoms_have_patients_where_the_holding_says_so() -> None:
+    data = PhantomData(kind="phantoms")
+    holds = {"a": PhantomHolding(kind="phantoms", organs=("oct", "fundus"), normal=3, abnormal=2, images_per_patient=2)}
+    own = hospital_samples(data, holds, "a", 0, frozenset(), None)
+    assert [sample.patient for sample in own] == [
+        f"{organ} {n}" for organ in ("oct", "fundus") for n in (0, 0, 1, 1, 2)
+    ]
+    assert all(sample.patient_known for sample in own)
+    unknown = {"a": holds["a"].model_copy(update={"images_per_patient": None})}
+    assert {sample.patient for sample in hospital_samples(data, unknown, "a", 0, frozenset(), None)} == {None}
+
+
 def test_phantom_server_sees_every_organ_and_the_withheld_kind_only_in_test() -> None:
     withheld = frozenset({WITHHELD})
     pool, test = server_samples(PHANTOMS, WORLD, 3, withheld, "fundus")

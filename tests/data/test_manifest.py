@@ -45,6 +45,16 @@ def test_labels_never_come_from_the_path(tmp_path: Path) -> None:
     assert [(e.split, e.categories) for e in entries] == [("train", ("Ungood",)), ("test", ())]
 
 
+def test_a_column_that_the_settings_name_and_the_table_lacks(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,split,label,scanner\n1.png,train,normal,A\n")
+    data = FolderData(kind="folder", root=tmp_path, manifest=Path("m.csv"), columns=("Scanner",))
+    with pytest.raises(DataError, match=r"m\.csv: column 'scanner' is unknown"):
+        list_manifest(data)
+    (tmp_path / "m.csv").write_text("path,split,label\n1.png,train,normal\n")
+    with pytest.raises(DataError, match=r"m\.csv has no column 'Scanner', which data\.columns lists; add it"):
+        list_manifest(data)
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_separators_line_ends_and_a_byte_order_mark(tmp_path: Path, separator: str, end: str) -> None:
@@ -76,7 +86,7 @@ HEAD = "path,split,label,patient\n1.png,train,normal,\n"
         ("path split label\n", "first line must name"),
         ("path,split,patient\n", "no column 'label'"),
         ("path,split,label,patients\n", "did you mean 'patient'"),
-        ("path,split,label,age\n", "column 'age' is unknown; remove it"),
+        ("path,split,label,age\n", "column 'age' is unknown; remove it, list it under data.columns if"),
         ("path,split,label,path\n", "a column twice"),
         ("path,split,label,Mask,mask\n", "a column twice"),
         ("path,split,lable\n", "no column 'label'; did you mean 'lable' there?"),

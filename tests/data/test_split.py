@@ -82,6 +82,20 @@ def test_a_split_is_read_back_as_it_was_written(make_folder: MakeFolder, tmp_pat
     assert list_manifest(data) == list(found.entries)
 
 
+def test_columns_of_ones_own_survive_a_new_manifest(tmp_path: Path) -> None:
+    rows = ["a.png,train,normal,north,7T,", "b.png,train,x,,3T,old", "c.png,test,normal,,,", "d.png,test,x,east,,new"]
+    (tmp_path / "m.csv").write_text("path,split,label,site,Field,batch\n" + "\n".join(rows))
+    for number, name in enumerate("abcd"):
+        write_image(tmp_path / f"{name}.png", number)
+    data = FolderData(kind="folder", root=tmp_path, manifest=Path("m.csv"), columns=("batch", "Field"))
+    found = done(data, keep_test=True)
+    assert [dict(entry.columns) for entry in found.entries] == [
+        {"site": "north", "Field": "7T"}, {"Field": "3T", "batch": "old"}, {}, {"site": "east", "batch": "new"},
+    ]  # fmt: skip
+    write_manifest(tmp_path / "n.csv", found.entries, tmp_path, "normal")
+    assert list_manifest(data.model_copy(update={"manifest": Path("n.csv")})) == list(found.entries)
+
+
 def test_hashed_patients_and_several_categories_survive_the_manifest(tmp_path: Path) -> None:
     rows = ["a.png,train,x,u;v,p1,", "b.png,train,healthy,,p1,", "c.png,test,healthy,,p2,", "d.png,test,w,,,"]
     (tmp_path / "m.csv").write_text("path,split,label,categories,patient,mask\n" + "\n".join(rows))

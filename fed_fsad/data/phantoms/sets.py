@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.random import Generator
@@ -56,6 +57,13 @@ def phantom_set(
         several = (draw(_together(lead, kinds, wanted, partners)) for _ in range(ATTEMPTS if wanted > 1 else 0))
         samples.append(next(filter(all_seen, several), None) or draw((lead,)))
     return samples
+
+
+def of_patients(samples: Sequence[Sample], images: int | None, organ: str) -> list[Sample]:
+    """The samples in their order, every `images` of them called one patient's; None: as they are, patients unknown."""
+    if images is None:
+        return list(samples)
+    return [replace(sample, patient=f"{organ} {place // images}") for place, sample in enumerate(samples)]
 
 
 def all_seen(sample: Sample) -> bool:
