@@ -14,7 +14,9 @@ from fed_fsad.data.settings import Name, Role
 from fed_fsad.errors import UserError
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.fields import LONGEST_TEXT, MalformedMessage, account, config_of, count, is_finite, number, text
+from fed_fsad.methods.local import LocalTraining
 from fed_fsad.methods.method import TrainingSettings, part_of
+from fed_fsad.privacy.terms import ExampleTerms, HospitalTerms
 
 __all__ = [
     "LONGEST_TEXT",
@@ -32,6 +34,9 @@ Tensors = Mapping[str, Tensor]
 
 STATUSES = ("ok", "refused", "budget_spent", "error")
 
+VARIATES = "variates:"
+"""Begins the names of records that hold SCAFFOLD's control variates instead of tensors."""
+
 LONGEST_NAME = 200
 MOST_FIGURES = 32
 """What a reply may hold of names and figures: all of it lands in the server's log, its report and on its screen."""
@@ -44,7 +49,9 @@ class Instruction:
     run: identifies the run across restarts. round: 1-based. rounds: planned in all. attempt: which try at the round.
     cohort: sites asked to train in this round. settings, tensors: by method. evaluation: shots and draws of the site's
     own evaluation of these tensors; None = not asked. insecure_noise_seed: tests only. texts: by method, a hash of the
-    texts that the tensors belong to, which a site must read as well.
+    texts that the tensors belong to, which a site must read as well. example: privacy that every site is asked to make.
+    hospital: privacy that the server promises to make of the updates. local: how the sites train. variates: SCAFFOLD's
+    control variates of the server, by method, empty for any other training.
     """
 
     run: str
@@ -59,6 +66,10 @@ class Instruction:
     attempt: int = 1
     evaluation: EvaluationSettings | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
+    example: ExampleTerms | None = None
+    hospital: HospitalTerms | None = None
+    local: LocalTraining = field(default_factory=LocalTraining)
+    variates: Mapping[str, Tensors] = field(default_factory=dict)
 
     def pack(self) -> RecordDict:
         """As Flower records: one ArrayRecord per method and part, one ConfigRecord for the rest."""
@@ -72,12 +83,17 @@ class Instruction:
             "cohort": self.cohort,
             "settings": json.dumps({name: block.model_dump(mode="json") for name, block in self.settings.items()}),
             "texts": json.dumps(dict(self.texts)),
+            "local": self.local.model_dump_json(),
         }
         if self.insecure_noise_seed is not None:
             config["insecure-noise-seed"] = self.insecure_noise_seed
         if self.evaluation is not None:
             config["evaluation"] = self.evaluation.model_dump_json()
-        return RecordDict({"instruction": ConfigRecord(dict(config)), **_pack_tensors(self.tensors)})
+        for level, terms in (("example", self.example), ("hospital", self.hospital)):
+            if terms is not None:
+                config[level] = terms.model_dump_json()
+        records = _pack_tensors(self.tensors) | _pack_tensors(self.variates, VARIATES)
+        return RecordDict({"instruction": ConfigRecord(dict(config)), **records})
 
     @classmethod
     def unpack(cls, content: RecordDict) -> "Instruction":
@@ -90,6 +106,9 @@ class Instruction:
             numbers = {key: int(str(config[key])) for key in keys}
             asked = config.get("evaluation")
             evaluation = None if asked is None else EvaluationSettings.model_validate_json(str(asked))
+            example = ExampleTerms.model_validate_json(str(config["example"])) if "example" in config else None
+            hospital = HospitalTerms.model_validate_json(str(config["hospital"])) if "hospital" in config else None
+            local = LocalTraining.model_validate_json(str(config["local"]))
             run = str(config["run"])
             texts = {str(name): str(digest) for name, digest in json.loads(str(config["texts"])).items()}
         except (KeyError, ValueError, AttributeError, UserError) as error:
@@ -105,6 +124,10 @@ class Instruction:
             insecure_noise_seed=noise_seed if isinstance(noise_seed, int) else None,
             evaluation=evaluation,
             texts=texts,
+            example=example,
+            hospital=hospital,
+            local=local,
+            variates=_unpack_tensors(content, VARIATES),
             **numbers,
         )
 
@@ -115,10 +138,11 @@ class Reply:
 
     status: one of STATUSES; any but "ok" carries no tensors. reason: a sentence free of paths and data.
     tensors: only the parts the site trained. examples: images behind each method's update, absent under DP.
-    metrics: finite figures the site's policy allows out, per method. seconds: of training. epsilon, delta, unit: what
-    the site's ledger has spent so far; all three under DP, none without. run, round, attempt: of the instruction that
-    is answered. role: what the site takes part in. evaluation: figures of the site's own evaluation of the tensors it
-    was sent, per method, only where its policy releases them.
+    metrics: finite figures the site's policy allows out, per method. seconds: of training, 0 under DP. epsilon, delta,
+    unit: what the site's ledger has spent so far; all three under DP, none without. run, round, attempt: of the
+    instruction that is answered. role: what the site takes part in. evaluation: figures of the site's own evaluation of
+    the tensors it was sent, per method, only where its policy releases them. variates: the steps of its control
+    variates that SCAFFOLD asks for, of the tensors it sends.
     """
 
     site: str
@@ -138,6 +162,7 @@ class Reply:
     attempt: int = 0
     role: Role = "train"
     evaluation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    variates: Mapping[str, Tensors] = field(default_factory=dict)
 
     def pack(self) -> RecordDict:
         """As Flower records: tensors per method and part, one MetricRecord per method, one ConfigRecord."""
@@ -162,7 +187,7 @@ class Reply:
             records[f"metrics.{name}"] = MetricRecord(dict(figures))
         for name, own in self.evaluation.items():
             records[f"evaluation.{name}"] = MetricRecord(dict(own))
-        return RecordDict({**records, **_pack_tensors(self.tensors)})
+        return RecordDict({**records, **_pack_tensors(self.tensors), **_pack_tensors(self.variates, VARIATES)})
 
     @classmethod
     def unpack(cls, content: RecordDict) -> "Reply":
@@ -197,17 +222,18 @@ class Reply:
             attempt=count(config, "attempt"),
             role=role,
             evaluation={name: figures for name, (figures, _) in _figures(content, "evaluation.").items()},
+            variates=_unpack_tensors(content, VARIATES),
         )
 
 
 def arrays_of(tensors: Tensors) -> ArrayRecord:
-    """Tensors as an ArrayRecord of their own copies."""
-    return ArrayRecord({name: Array(tensor.detach().cpu().numpy().copy()) for name, tensor in tensors.items()})
+    """Tensors as an ArrayRecord of their own copies, which Flower makes."""
+    return ArrayRecord({name: Array(tensor.detach().cpu().numpy()) for name, tensor in tensors.items()})
 
 
 def tensors_of(arrays: ArrayRecord) -> dict[str, Tensor]:
     """An ArrayRecord as tensors of their own copies, dtype kept."""
-    return {name: torch.from_numpy(array.numpy().copy()) for name, array in arrays.items()}
+    return {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
 
 
 def wire_bytes(contents: Iterable[RecordDict]) -> int:
@@ -220,18 +246,20 @@ def wire_bytes(contents: Iterable[RecordDict]) -> int:
     )
 
 
-def _pack_tensors(tensors: Mapping[str, Tensors]) -> dict[str, ArrayRecord]:
+def _pack_tensors(tensors: Mapping[str, Tensors], prefix: str = "") -> dict[str, ArrayRecord]:
     parts: dict[str, dict[str, Tensor]] = {}
     for method, own in tensors.items():
         for name, tensor in own.items():
-            parts.setdefault(f"{method}/{part_of(name)}", {})[name] = tensor
+            parts.setdefault(f"{prefix}{method}/{part_of(name)}", {})[name] = tensor
     return {key: arrays_of(part) for key, part in parts.items()}
 
 
-def _unpack_tensors(content: RecordDict) -> dict[str, dict[str, Tensor]]:
+def _unpack_tensors(content: RecordDict, prefix: str = "") -> dict[str, dict[str, Tensor]]:
     tensors: dict[str, dict[str, Tensor]] = {}
     for key, record in content.array_records.items():
-        method, _, part = key.partition("/")
+        if key.startswith(VARIATES) != bool(prefix):
+            continue
+        method, _, part = key.removeprefix(prefix).partition("/")
         if any(len(name) > LONGEST_NAME or not name.isprintable() for name in (key, *record)):
             raise MalformedMessage(f"a name among the arrays is longer than {LONGEST_NAME} letters or not printable")
         try:

@@ -101,10 +101,11 @@ class RunDir:
         """The state folder of a simulated hospital."""
         return self.path / "sites" / name
 
-    def log(self, event: Event) -> None:
-        """Append one line to metrics.jsonl, on disk before this returns."""
+    def log(self, *events: Event) -> None:
+        """Append a line each to metrics.jsonl, on disk before this returns."""
+        lines = "".join(json.dumps(_plain(event), allow_nan=False) + "\n" for event in events)
         with (self.path / "metrics.jsonl").open("ab") as file:
-            append(file, (json.dumps(_plain(event), allow_nan=False) + "\n").encode())
+            append(file, lines.encode())
 
     def _mend_log(self) -> None:
         """Cut off a last line that a kill left without its end, so that the next line starts on its own."""

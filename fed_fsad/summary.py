@@ -8,6 +8,7 @@ from typing import Any
 
 from fed_fsad.errors import UserError
 from fed_fsad.evaluation.report import write_report
+from fed_fsad.privacy.guarantees import guarantees, hospital_level
 from fed_fsad.rundir import RunDir
 
 Line = Mapping[str, Any]
@@ -42,6 +43,7 @@ def summarise(run: RunDir, status: str, error: str | None = None) -> dict[str, A
     config, events = run.config(), run.events()
     lines = _latest(events)
     rounds = [line for line in lines if line["kind"] == "round"]
+    said = guarantees([hospital.name for hospital in config.hospitals], events)
     seconds = sum(line["seconds"] for line in rounds)
     return {
         "status": status,
@@ -52,11 +54,15 @@ def summarise(run: RunDir, status: str, error: str | None = None) -> dict[str, A
         "rounds": max((line["round"] for line in rounds if line["complete"]), default=0),
         "seconds": {"total": seconds, "per_round": seconds / len(rounds) if rounds else None},
         "bytes": {"up": sum(line["bytes_up"] for line in rounds), "down": sum(line["bytes_down"] for line in rounds)},
+        "hospital_privacy": _hospital_level(events),
         "insecure_noise": config.privacy.insecure_noise_seed is not None,
         "skipped_images": [image for line in lines if line["kind"] == "skipped" for image in line["images"]],
         "warnings": list(dict.fromkeys(line["text"] for line in events if line["kind"] == "warning")),
         "methods": {name: _method(name, lines) for name in config.methods},
-        "sites": {hospital.name: _site(hospital.name, lines, events) for hospital in config.hospitals},
+        "sites": {
+            hospital.name: _site(hospital.name, lines, events) | {"guarantee": said[hospital.name]}
+            for hospital in config.hospitals
+        },
     }
 
 
@@ -64,6 +70,12 @@ def _latest(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One line per thing: of lines about the same round, site, method, arm and name, the last one."""
     keys = ("kind", "round", "site", "method", "arm", "name")
     return list({tuple(event.get(key) for key in keys): event for event in events}.values())
+
+
+def _hospital_level(events: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The server's own privacy account after its last charge, or None in a run without one."""
+    last = hospital_level(events)
+    return None if last is None else {key: value for key, value in last.items() if key != "kind"}
 
 
 def _method(name: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -141,8 +153,8 @@ def _site(name: str, lines: list[dict[str, Any]], events: list[dict[str, Any]]) 
 
 def _own_evaluation(mine: list[dict[str, Any]]) -> dict[str, Any]:
     """By method: what a site said of the latest model that it scored on its own images."""
-    keys = ("round", "headline", "interval", "shots", "images")
+    keys = ("round", "headline", "interval", "shots", "images", "personal", "personal_low", "personal_high")
     told = sorted(
         (event for event in mine if event["kind"] == "site_evaluation"), key=lambda event: int(event["round"])
     )
-    return {event["method"]: {key: event[key] for key in keys} for event in told}
+    return {event["method"]: {key: event[key] for key in keys if key in event} for event in told}

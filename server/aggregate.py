@@ -12,7 +12,7 @@ from flwr.serverapp import strategy as flower
 from torch import Tensor
 
 from fed_fsad.config import Federation
-from fed_fsad.config.schema import Strategy
+from fed_fsad.config.schema import OF_THE_MEAN, Strategy
 from fed_fsad.errors import ConfigError, FederationError
 from fed_fsad.messages import Reply, Tensors, arrays_of, tensors_of
 from fed_fsad.methods.method import piece_of
@@ -80,10 +80,7 @@ class Aggregator:
             senders = [reply for reply in ordered if names[0] in reply.tensors[method]]
             if not senders:
                 continue
-            updates = [
-                _message({name: reply.tensors[method][name] for name in names}, weights[reply.site])
-                for reply in senders
-            ]
+            updates = self._updates(method, names, senders, weights)
             chosen = self._strategy(f"{method}/{piece}", {name: current[name] for name in names})
             arrays, _ = chosen.aggregate_train(round_, updates)
             if arrays is not None:
@@ -94,6 +91,20 @@ class Aggregator:
                 "change federation.strategy and start again with another --out"
             )
         return merged
+
+    def _updates(
+        self, method: str, names: Sequence[str], senders: Sequence[Reply], weights: Mapping[str, int]
+    ) -> list[Message]:
+        """What Flower's strategy is shown: the mean alone where it would only take it, else every reply.
+
+        The running mean is the strategies' own, in their order and to their last bit, with one reply in memory at a
+        time; median, trimmed mean and the Krums need all replies side by side.
+        """
+        if self._settings.strategy.name in OF_THE_MEAN:
+            return [_message(_mean(method, names, senders, weights), 1)]
+        return [
+            _message({name: reply.tensors[method][name] for name in names}, weights[reply.site]) for reply in senders
+        ]
 
     def state(self) -> dict[str, Tensor]:
         """The strategies' moments, flat, for a checkpoint."""
@@ -131,6 +142,17 @@ class Aggregator:
         elif hasattr(chosen, "current_arrays"):
             chosen.current_arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in current.items()}
         return chosen  # type: ignore[no-any-return]
+
+
+def _mean(method: str, names: Sequence[str], senders: Sequence[Reply], weights: Mapping[str, int]) -> dict[str, Tensor]:
+    """The weighted mean, [the names' shapes], summed in the replies' dtype and order."""
+    whole = sum(weights[reply.site] for reply in senders)
+    merged: dict[str, Any] = {}
+    for reply in senders:
+        for name in names:
+            part = reply.tensors[method][name].detach().cpu().numpy() * (weights[reply.site] / whole)
+            merged[name] = merged[name] + part if name in merged else part
+    return {name: torch.from_numpy(np.asarray(value)) for name, value in merged.items()}
 
 
 def _message(tensors: Tensors, weight: int) -> Message:

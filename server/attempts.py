@@ -1,15 +1,19 @@
 """One try at a round: who was asked, what became of every answer, and which updates may enter the model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from flwr.app import Message
 from torch import Tensor
 
 from fed_fsad import __version__
 from fed_fsad.messages import Instruction, MalformedMessage, Reply, Tensors, wire_bytes
-from server.exchange import Answer
+from fed_fsad.rundir import Event
+from server.exchange import Answer, Question
 from server.guard import fault, misfit, outsized
+from server.hospital_dp import HospitalPrivacy
+from server.variates import outsized_variates, variates_fault
 
 NODE_GONE = 5
 """Flower's error code for a node that left before it answered."""
@@ -21,8 +25,11 @@ class Attempt:
 
     heard: every reply that could be read and is the site's own, also those with a fault. faults: (status, reason) of
     every site whose answer does not enter the model. late: the round that a late update was trained for. up, down:
-    bytes of tensors. watching: sites that were only asked to evaluate.
+    bytes of tensors. watching: sites that were only asked to evaluate. keep: puts an update where it waits for others.
     """
+
+    masks: ClassVar[bool] = False
+    """Whether updates were masked at the sites."""
 
     heard: dict[str, Reply] = field(default_factory=dict)
     faults: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -30,6 +37,7 @@ class Attempt:
     up: dict[str, int] = field(default_factory=dict)
     down: dict[str, int] = field(default_factory=dict)
     watching: set[str] = field(default_factory=set)
+    keep: Callable[[Reply], Reply] = lambda reply: reply
 
     @property
     def sites(self) -> list[str]:
@@ -75,16 +83,35 @@ class Attempt:
             self.faults[site] = (reply.status, reply.reason)
         elif problem := _replayed(reply, sent):
             self.faults[site] = ("rejected", problem)
-        elif problem := misfit(reply, question.trains) or (fault(reply, sent.tensors) if question.trains else None):
-            self.heard[site] = reply
+        elif problem := self.unfit(reply, question):
+            self.heard[site] = replace(reply, tensors={}, variates={})
             self.faults[site] = ("rejected", problem)
         else:
-            self.heard[site] = rebased(reply, sent.tensors, current) if answer.late else reply
+            self.heard[site] = self.keep(rebased(reply, sent.tensors, current) if answer.late else reply)
+
+    def unfit(self, reply: Reply, question: Question) -> str | None:
+        """Why an answer to this very question cannot be used, or None."""
+        sent = question.instruction
+        problem = misfit(reply, question.trains)
+        return problem or ((fault(reply, sent.tensors) or variates_fault(reply, sent)) if question.trains else None)
+
+    def updates(self, current: Mapping[str, Tensors]) -> list[Reply]:
+        """What is aggregated: the updates of the sites, one by one. current: the global tensors now."""
+        return self.valid
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the run's user should know of this try beside the faults."""
+        return []
+
+    def hidden(self, hospital: HospitalPrivacy, round_: int, current: Mapping[str, Tensors]) -> tuple[Reply, Event]:
+        """All updates as one reply that hides each hospital, and the line that tells of it. current: what travels."""
+        return hospital.hide(round_, current, self.valid)
 
     def reject_outsized(self, current: Mapping[str, Tensors], factor: float) -> None:
         """Leave out updates whose length is far from the cohort's."""
-        for site, reason in outsized(self.valid, current, factor).items():
-            self.faults[site] = ("rejected", reason)
+        found = outsized_variates(self.valid, factor) | outsized(self.valid, current, factor)
+        self.faults |= {site: ("rejected", reason) for site, reason in found.items()}
 
 
 def rebased(reply: Reply, sent: Mapping[str, Tensors], current: Mapping[str, Tensors]) -> Reply:

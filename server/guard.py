@@ -9,9 +9,11 @@ import torch
 from fed_fsad.messages import Reply, Tensors
 from fed_fsad.methods.method import piece_of
 
-SHARES = ("headline", "low", "high")
+SHARES = ("headline", "low", "high", "personal", "personal_low", "personal_high")
 COUNTS = ("shots", "images")
-"""What a site's own evaluation tells of a method: its headline with a 95 % interval, K, and images scored."""
+"""What a site's own evaluation tells of a method: its headline with a 95 % interval, the same of its personal model, K,
+and images scored.
+"""
 
 
 def misfit(reply: Reply, trains: bool) -> str | None:
@@ -32,7 +34,7 @@ def fault(reply: Reply, current: Mapping[str, Tensors]) -> str | None:
     for method, tensors in reply.tensors.items():
         if method not in current:
             return f"it answers for a method nobody asked for ({method})"
-        problem = _tensor_fault(tensors, current[method])
+        problem = tensor_fault(tensors, current[method])
         if problem:
             return f"{method}: {problem}"
     for method, count in reply.examples.items():
@@ -55,7 +57,8 @@ def evaluation_fault(evaluation: Mapping[str, Mapping[str, float]], asked: Colle
     return None
 
 
-def _tensor_fault(tensors: Tensors, current: Tensors) -> str | None:
+def tensor_fault(tensors: Tensors, current: Tensors) -> str | None:
+    """Why these are not whole pieces of `current`, of its shapes and dtypes and finite, in one sentence, or None."""
     pieces = {piece_of(name) for name in tensors}
     wanted = {name for name in current if piece_of(name) in pieces}
     if extra := sorted(set(tensors) - set(current)):

@@ -14,6 +14,8 @@ def site_lines(tried: Attempt, round_: int) -> Iterator[Event]:
         status, reason = tried.faults.get(site, ("ok", ""))
         line: dict[str, Any] = {"kind": "site", "round": round_, "site": site, "status": status, "reason": reason}
         line |= {"bytes_up": tried.up.get(site, 0), "bytes_down": tried.down[site]}
+        if tried.masks and site not in tried.watching:
+            line["masked"] = True
         if site in tried.watching:
             line["role"] = "predict-only"
         if site in tried.late:
@@ -43,6 +45,7 @@ def evaluation_lines(reply: Reply, round_: int) -> Iterator[Event]:
     """A site's figures of the model after `round_` rounds, one line per method."""
     for method, own in sorted(reply.evaluation.items()):
         interval = [own["low"], own["high"]] if {"low", "high"} <= set(own) else None
+        personal = {key: own[key] for key in ("personal", "personal_low", "personal_high") if key in own}
         yield {
             "kind": "site_evaluation",
             "round": round_,
@@ -52,6 +55,7 @@ def evaluation_lines(reply: Reply, round_: int) -> Iterator[Event]:
             "interval": interval,
             "shots": int(own["shots"]),
             "images": int(own["images"]),
+            **personal,
         }
 
 
@@ -60,7 +64,8 @@ def _figures(reply: Reply) -> dict[str, Any]:
     for method in reply.tensors:
         figures = {name: value for name, value in reply.metrics.get(method, {}).items() if name != "examples"}
         blocks[method] = figures | ({"examples": reply.examples[method]} if method in reply.examples else {})
-    return {"methods": blocks, "seconds": round(reply.seconds, 3)}
+    # A site under privacy tells no seconds.
+    return {"methods": blocks} | ({"seconds": round(reply.seconds, 3)} if reply.seconds else {})
 
 
 def _account(reply: Reply) -> dict[str, Any]:

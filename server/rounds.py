@@ -1,7 +1,7 @@
 """The rounds of a federation: ask, check, aggregate, evaluate, keep."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from flwr.serverapp import Grid
 from torch import Tensor
@@ -18,10 +18,14 @@ from server.attempts import Attempt
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from server.exchange import Exchange, Question
 from server.guard import evaluation_fault
+from server.hospital_dp import HospitalPrivacy
 from server.lines import evaluation_lines, round_line, site_lines
 from server.roster import Roster
 from server.scoring import Scorer
+from server.secure.protocol import secure_rounds
+from server.shelf import Shelf
 from server.standing import Standing
+from server.variates import Variates, kept_of
 
 Observer = Callable[[Event], None]
 
@@ -36,8 +40,14 @@ class Coordinator:
         self._observer = observer
         self._roster = Roster(grid, [hospital.name for hospital in config.hospitals], self._warn)
         self._exchange = Exchange(grid, config.federation)
+        self._shelf = Shelf(run.path)
+        self._secure = secure_rounds(grid, config)
         self._aggregator = Aggregator(config.federation)
+        terms = config.privacy.central
+        self._hospital = None if terms is None else HospitalPrivacy(config, terms, run)
         self._tensors: dict[str, dict[str, Tensor]] = scorer.initial()
+        scaffold = config.federation.local.name == "scaffold"
+        self._variates = Variates(self._travelling() if scaffold else {}, len(config.trainers))
         self._standing = Standing(config.federation.suspend_after, run.events())
         self._warned = {event["text"] for event in run.events() if event["kind"] == "warning"}
         self._round = 0
@@ -47,6 +57,8 @@ class Coordinator:
         self._restore()
         settings = self._config.federation
         self._warn_of_local_parts()
+        if self._hospital and (drowned := self._hospital.warning(self._travelling())):
+            self._warn_once(drowned)
         self._observer({"kind": "start", "round": self._round, "rounds": settings.rounds})
         if self._round == 0:
             self._evaluate(final=False)
@@ -56,6 +68,10 @@ class Coordinator:
             hoped = len(self._config.hospitals) - len(self._standing.out)
             self._roster.wait_for(self._needed(), settings.wait_s, self._able, hoped)
         while self._round < settings.rounds:
+            if self._hospital and (why := self._hospital.spent(self._round + 1)):
+                self._warn_once(why)
+                self._evaluate(final=True)
+                break
             self._round += 1
             self._one_round()
             last = self._round == settings.rounds
@@ -63,6 +79,7 @@ class Coordinator:
                 self._evaluate(final=last)
             save_checkpoint(self._run.checkpoints, self._checkpoint())
         self._last_evaluation()
+        self._shelf.clear()
 
     def _warn_of_local_parts(self) -> None:
         for name, settings in self._config.training.items():
@@ -78,13 +95,19 @@ class Coordinator:
             return
         self._round = checkpoint.round
         self._tensors = {method: dict(own) for method, own in checkpoint.tensors.items()}
-        self._aggregator.restore(checkpoint.moments)
+        moments, variates = kept_of(checkpoint.moments)
+        self._aggregator.restore(moments)
+        self._variates.restore(variates)
+        if self._hospital:
+            self._hospital.restore(checkpoint.standing.get("hospital_privacy", {}))
         self._standing.restore(checkpoint.standing)
         for site, reason in self._standing.suspended.items():
             self._warn(f"{site} stays {reason}")
 
     def _checkpoint(self) -> Checkpoint:
-        moments, standing = self._aggregator.state(), self._standing.state()
+        moments, standing = self._aggregator.state() | self._variates.state(), self._standing.state()
+        if self._hospital:
+            standing["hospital_privacy"] = self._hospital.state()
         texts = self._scorer.texts
         return Checkpoint(self._run.run_id, self._round, self._tensors, moments, standing, texts)
 
@@ -98,8 +121,10 @@ class Coordinator:
             valid, needed = tried.valid, self._needed()
             self._log_attempt(tried, round_line(tried, self._round, attempt, needed, time.perf_counter() - started))
             if len(valid) >= needed:
+                updates = self._hidden(tried)
                 for method, current in self._tensors.items():
-                    self._tensors[method] = self._aggregator.combine(self._round, method, current, valid)
+                    self._tensors[method] = self._aggregator.combine(self._round, method, current, updates)
+                self._variates.add(updates)
                 return
             self._warn(f"round {self._round}, try {attempt}: {len(valid)} valid replies, {needed} needed")
         reasons = {**{site: reason for site, (_, reason) in tried.faults.items()}, **self._standing.out}
@@ -108,6 +133,17 @@ class Coordinator:
             f"round {self._round} got {len(valid)} valid replies of the {needed} it needs after "
             f"{settings.retries + 1} tries ({said}); mend those sites and continue with --resume auto"
         )
+
+    def _hidden(self, tried: Attempt) -> list[Reply]:
+        """What the strategies see: the updates, or under hospital-level privacy one reply that hides each of them."""
+        if self._hospital is None:
+            return tried.updates(self._tensors)
+        reply, line = tried.hidden(self._hospital, self._round, self._travelling())
+        self._log(line)
+        return [reply]
+
+    def _travelling(self) -> dict[str, dict[str, Tensor]]:
+        return {name: travelling(self._tensors[name], block) for name, block in self._config.training.items()}
 
     def _attempt(self, attempt: int) -> Attempt:
         present = {site: node for site, node in self._roster.present().items() if site not in self._standing.out}
@@ -124,13 +160,18 @@ class Coordinator:
                 *(Question(site, present[site], instruction, trains=False) for site in watching),
             ]
         )
-        tried.reject_outsized(self._tensors, self._config.federation.norm_factor)
+        if self._hospital is None:  # what one hospital does must not decide whether another one counts
+            tried.reject_outsized(self._tensors, self._config.federation.norm_factor)
         return tried
 
     def _ask(self, questions: list[Question]) -> Attempt:
-        tried = Attempt()
+        self._shelf.clear()
+        tried, rest = Attempt(keep=self._shelf.put), questions
+        if self._secure is not None:
+            tried = self._secure.ask([question for question in questions if question.trains])
+            rest = [question for question in questions if not question.trains]
         silence = f"no reply within {self._config.federation.deadline_s:g} s"
-        for answer in self._exchange.ask(questions):
+        for answer in self._exchange.ask(rest):
             tried.take(answer, self._tensors, silence)
         return tried
 
@@ -143,11 +184,15 @@ class Coordinator:
             threads=self._config.threads,
             cohort=cohort,
             settings=self._config.training,
-            tensors={name: travelling(self._tensors[name], block) for name, block in self._config.training.items()},
+            tensors=self._travelling(),
             insecure_noise_seed=self._config.privacy.insecure_noise_seed,
             attempt=attempt,
             evaluation=self._config.evaluation if evaluate else None,
             texts=self._scorer.texts,
+            example=self._config.privacy.asked,
+            hospital=self._config.privacy.central,
+            local=self._config.federation.local,
+            variates=self._variates.sent,
         )
 
     def _choose(self, names: list[str], attempt: int) -> list[str]:
@@ -167,7 +212,8 @@ class Coordinator:
         """Valid replies a round must have, of the sites it should ask whether they are connected or not; never 0."""
         settings = self._config.federation
         able = sum(map(self._able, self._config.trainers))
-        return settings.min_replies or min(able, settings.participants or able) // 2 + 1
+        least = 1 if self._secure is None else self._config.privacy.secure.smallest
+        return max(least, settings.min_replies or min(able, settings.participants or able) // 2 + 1)
 
     def _evaluate(self, final: bool) -> None:
         for event in self._scorer.evaluate(self._tensors, self._round, final):
@@ -184,18 +230,19 @@ class Coordinator:
         except FederationError as error:
             self._warn(f"the last model was not scored by the sites: {error}")
             return
-        wanted = {event["site"] for event in told} | {site for site in present if not self._trains(site)}
+        tuned = self._config.trainers if self._config.federation.local.fine_tune else ()
+        wanted = {event["site"] for event in told} | {site for site in present if not self._trains(site)} | {*tuned}
         instruction = self._instruction(len(present) or 1, self._config.federation.retries + 2, evaluate=True)
         asked = [site for site in present if site in wanted - done - set(self._standing.out)]
         tried = self._ask([Question(site, present[site], instruction, trains=False) for site in asked])
         for site, (_, reason) in sorted(tried.faults.items()):
             self._warn(f"{site} did not score the last model: {reason}")
-        for site in set(tried.heard) - set(tried.faults):
-            self._log_evaluation(tried.heard[site], self._round)
+        self._log_evaluations([(tried.heard[site], self._round) for site in sorted({*tried.heard} - {*tried.faults})])
 
     def _log_attempt(self, tried: Attempt, whole: Event) -> None:
-        for line in site_lines(tried, self._round):
-            self._log(line)
+        lines = list(site_lines(tried, self._round))
+        self._log(*lines)
+        for line in lines:
             for method, figures in line.get("methods", {}).items():
                 if text := methods.concern(method, figures):
                     self._warn_once(f"{line['site']}: {text}")
@@ -203,17 +250,20 @@ class Coordinator:
                 reason = self._standing.suspended[line["site"]]
                 self._log({"kind": "suspended", "round": self._round, "site": line["site"], "reason": reason})
                 self._warn(f"{line['site']} is {reason}")
-        for site in tried.sites:
-            if site in tried.heard and site not in tried.faults:
-                self._log_evaluation(tried.heard[site], tried.late.get(site, self._round) - 1)
+        for text in tried.remarks:
+            self._warn_once(text)
+        good = [site for site in tried.sites if site in tried.heard and site not in tried.faults]
+        self._log_evaluations([(tried.heard[site], tried.late.get(site, self._round) - 1) for site in good])
         self._log(whole)
 
-    def _log_evaluation(self, reply: Reply, round_: int) -> None:
-        if problem := evaluation_fault(reply.evaluation, self._tensors):
-            self._warn(f"the figures of {reply.site}'s own evaluation are left out: {problem}")
-            return
-        for line in evaluation_lines(reply, round_):
-            self._log(line)
+    def _log_evaluations(self, told: Sequence[tuple[Reply, int]]) -> None:
+        lines: list[Event] = []
+        for reply, round_ in told:
+            if problem := evaluation_fault(reply.evaluation, self._tensors):
+                self._warn(f"the figures of {reply.site}'s own evaluation are left out: {problem}")
+            else:
+                lines += evaluation_lines(reply, round_)
+        self._log(*lines)
 
     def _warn_once(self, text: str) -> None:
         if text not in self._warned:
@@ -223,6 +273,7 @@ class Coordinator:
     def _warn(self, text: str) -> None:
         self._log({"kind": "warning", "round": self._round, "text": text})
 
-    def _log(self, event: Event) -> None:
-        self._run.log(event)
-        self._observer(event)
+    def _log(self, *events: Event) -> None:
+        self._run.log(*events)
+        for event in events:
+            self._observer(event)

@@ -15,19 +15,19 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("fed_fsad", "server", "clients", "simulations", "pretraining")
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("fed_fsad", "fed_fsad.errors", "fed_fsad.seeds", "fed_fsad.durable", "fed_fsad.names", "fed_fsad.explain",
-     "fed_fsad.switches", "fed_fsad.daemon"),
+     "fed_fsad.switches", "fed_fsad.daemon", "fed_fsad.tied"),
     ("fed_fsad.assets",),
     ("fed_fsad.data",),
     ("fed_fsad.methods",),
     ("fed_fsad.evaluation", "fed_fsad.privacy"),
     ("fed_fsad.fields", "fed_fsad.messages", "fed_fsad.rundir", "fed_fsad.summary", "fed_fsad.progress",
      "fed_fsad.residents", "fed_fsad.machine", "fed_fsad.config", "fed_fsad.tracking", "fed_fsad.watching"),
-    ("fed_fsad.provision",),
+    ("fed_fsad.provision", "fed_fsad.secagg"),
     ("server", "clients"),
     ("simulations", "fed_fsad.inference"),
     ("fed_fsad.cli",),
 )  # fmt: skip
-FLOWER = ("fed_fsad.fields", "fed_fsad.messages", "server", "clients", "simulations")
+FLOWER = ("fed_fsad.fields", "fed_fsad.messages", "fed_fsad.secagg", "server", "clients", "simulations")
 FILES = sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
 
 

@@ -20,17 +20,22 @@ from pydantic_core import PydanticUndefined
 from fed_fsad import methods
 from fed_fsad.cli import app
 from fed_fsad.config import Config, parse_config
-from fed_fsad.config.schema import Federation, Strategy
+from fed_fsad.config.schema import Federation, PrivacySettings, Strategy
+from fed_fsad.config.secure import SecureSettings
+from fed_fsad.data.plan import PartitionSettings
 from fed_fsad.data.settings import CollectionData, FolderData, Reading, Tiles
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.machine import CacheSettings, MachineSettings
 from fed_fsad.methods import d24fad, sdmad
 from fed_fsad.methods.d24fad.settings import TeacherSettings
+from fed_fsad.methods.local import LocalTraining
 from fed_fsad.methods.method import TrainingSettings
 from fed_fsad.privacy.policy import Policy
+from fed_fsad.privacy.terms import ExampleTerms, HospitalTerms
 from fed_fsad.progress import PlainProgress
 from server.checkpoint import load_checkpoint
 from simulations.simulate import simulate
+from simulations.study.settings import StudySettings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
@@ -42,14 +47,21 @@ TABLES: list[tuple[str, str, type[BaseModel], type[BaseModel] | None]] = [
     ("methods.md", "", sdmad.Settings, TrainingSettings),
     ("methods.md", "", EvaluationSettings, None),
     ("privacy.md", "", Policy, None),
+    ("privacy.md", "privacy.", PrivacySettings, None),
+    ("privacy.md", "privacy.example.", ExampleTerms, None),
+    ("privacy.md", "privacy.hospital.", HospitalTerms, None),
+    ("secure-aggregation.md", "privacy.secure.", SecureSettings, None),
     ("own-data.md", "data.", FolderData, None),
     ("own-data.md", "data.", CollectionData, None),
     ("running.md", "", Federation, None),
     ("running.md", "strategy.", Strategy, None),
+    ("studies.md", "partition.", PartitionSettings, None),
+    ("studies.md", "federation.local.", LocalTraining, None),
     ("formats.md", "reading.", Reading, None),
     ("speed.md", "machine.", MachineSettings, None),
     ("speed.md", "machine.cache.", CacheSettings, None),
     ("formats.md", "reading.tiles.", Tiles, None),
+    ("studies.md", "", StudySettings, None),
 ]
 """(page, prefix of its keys, settings, base whose keys stand in a table of their own)."""
 

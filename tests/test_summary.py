@@ -78,6 +78,7 @@ def test_an_empty_run_has_no_figures_rather_than_zeros(tmp_path: Path) -> None:
     assert summary["sites"]["north"] == {
         "rounds": 0, "failures": 0, "faults": {}, "suspended": None, "bytes": {"up": 0, "down": 0}, "examples": None,
         "epsilon": None, "delta": None, "unit": None, "claim": None, "local": {}, "evaluation": {},
+        "guarantee": "Nothing trained on this site's images left it in this run.",
     }  # fmt: skip
 
 

@@ -21,10 +21,12 @@ from fed_fsad.cli import (
     signs,
     simulate,
     site,
+    study,
     watch,
 )
 from fed_fsad.errors import UserError
 from fed_fsad.switches import SWITCHES
+from fed_fsad.tied import heed
 
 app = typer.Typer(
     name="fed-fsad",
@@ -34,6 +36,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("simulate")(simulate.simulate)
+app.command("study")(study.study)
 app.command("report")(report.report)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
@@ -60,6 +63,7 @@ def options(verbose: bool = typer.Option(False, "--verbose", "-v", help="Show th
 
 def main() -> None:
     """Entry point: an error the user can mend is one sentence on stderr and a non-zero exit code; 130 after Ctrl-C."""
+    heed()
     try:
         app()
     except UserError as error:

@@ -24,6 +24,9 @@ LayoutOption = Annotated[str, typer.Option("--layout", help="How the images lie;
 ManifestOption = Annotated[Path | None, typer.Option("--manifest", help="CSV manifest, relative to the folder.")]
 TaskOption = Annotated[str | None, typer.Option("--task", help="Organ and modality; default: the layout's own.")]
 NormalOption = Annotated[list[str] | None, typer.Option("--normal", help="Class that means: no anomaly. Repeatable.")]
+OwnOption = Annotated[
+    list[str] | None, typer.Option("--own-column", help="Column of your own in the manifest: data.columns. Repeatable.")
+]
 ReadingOption = Annotated[
     str, typer.Option("--reading", help="The group data.reading as in a config, e.g. '{slices: all}'.")
 ]
@@ -35,6 +38,7 @@ def check(
     roots: Annotated[list[Path], typer.Argument(help="Folder of the images; several folders are several sites.")],
     layout: LayoutOption = "auto",
     manifest: ManifestOption = None,
+    own_column: OwnOption = None,
     normal: NormalOption = None,
     reading: ReadingOption = "{}",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every file concerned.")] = False,
@@ -45,7 +49,7 @@ def check(
     """
     from fed_fsad.data.check import check as check_sites  # imported late: `--help` should not wait for torch
 
-    sites = [_folder(root, layout, manifest, None, normal, reading) for root in roots]
+    sites = [_folder(root, layout, manifest, own_column, None, normal, reading) for root in roots]
     with bars() as progress:
         report = check_sites(sites, progress)
     if as_json:
@@ -66,6 +70,7 @@ def split(
     out: Annotated[Path, typer.Option("--out", help="The manifest to write.")],
     layout: LayoutOption = "auto",
     manifest: ManifestOption = None,
+    own_column: OwnOption = None,
     task: TaskOption = None,
     normal: NormalOption = None,
     reading: ReadingOption = "{}",
@@ -83,7 +88,7 @@ def split(
     from fed_fsad.data.resplit import Rules, resplit
 
     _check_new(out)
-    data = _folder(root, layout, manifest, task, normal, reading)
+    data = _folder(root, layout, manifest, own_column, task, normal, reading)
     with bars() as progress:
         done = resplit(data, Rules(test_share, seed, keep_test, alike), progress)
     write_manifest(out, done.entries, root, data.normal[0])
@@ -100,6 +105,7 @@ def preview(
     out: Annotated[Path, typer.Option("--out", help="The PNG to write.")],
     layout: LayoutOption = "auto",
     manifest: ManifestOption = None,
+    own_column: OwnOption = None,
     normal: NormalOption = None,
     reading: ReadingOption = "{}",
     seed: SeedOption = 0,
@@ -112,7 +118,9 @@ def preview(
 
     _check_new(out)
     with bars() as progress:
-        found = scan(_folder(root, layout, manifest, None, normal, reading), partial(progress, f"reading {root}"))
+        found = scan(
+            _folder(root, layout, manifest, own_column, None, normal, reading), partial(progress, f"reading {root}")
+        )
         content = contact_sheet([*found.train, *found.test], columns, seed, partial(progress, "drawing"))
     replace(out, content)
     typer.echo(f"contact sheet: {out}")
@@ -152,7 +160,13 @@ def layouts() -> None:
 
 
 def _folder(
-    root: Path, layout: str, manifest: Path | None, task: str | None, normal: list[str] | None, reading: str
+    root: Path,
+    layout: str,
+    manifest: Path | None,
+    columns: list[str] | None,
+    task: str | None,
+    normal: list[str] | None,
+    reading: str,
 ) -> "FolderData":
     """The settings that the options mean. Raises ConfigError for a layout or a way of reading that does not exist."""
     from pydantic import ValidationError
@@ -163,7 +177,14 @@ def _folder(
 
     if layout not in {"auto", *LAYOUTS}:
         raise ConfigError(f"layout {layout!r} does not exist; {suggestion(layout, ['auto', *LAYOUTS])}")
-    raw = {"kind": "folder", "root": root, "layout": layout, "manifest": manifest, "task": task}
+    raw = {
+        "kind": "folder",
+        "root": root,
+        "layout": layout,
+        "manifest": manifest,
+        "task": task,
+        "columns": columns or (),
+    }
     try:
         group = {"reading": reading_of(reading), **({"normal": normal} if normal else {})}
         return FolderData.model_validate({**raw, **group})
@@ -186,6 +207,7 @@ def _yaml(data: "FolderData", manifest: Path, task: str) -> str:
         "kind": "folder",
         "root": str(data.root),
         "manifest": str(manifest.resolve()),
+        **({"columns": list(data.columns)} if data.columns else {}),
         "task": task,
         "normal": [data.normal[0]],
         **({"reading": chosen} if chosen else {}),

@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from fed_fsad.data.settings import Reading
 
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override any key: --set federation.rounds=3.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of your images; short for --set data.root=DIR.")]
 ResumeMode = Annotated[
     Literal["fresh", "auto", "require"],
     typer.Option(
@@ -20,6 +23,13 @@ ResumeMode = Annotated[
 Trackers = Annotated[
     list[str] | None, typer.Option("--track", help="Copy figures to tensorboard or mlflow; may be given twice.")
 ]
+
+
+def with_data(overrides: list[str] | None, root: Path | None) -> list[str]:
+    """What --set and --data say, as overrides."""
+    # quoted, because a path may hold what YAML would read as something else
+    folder = [f"data.root={json.dumps(str(root), ensure_ascii=False)}"] if root else []
+    return [*(overrides or []), *folder]
 
 
 def reading_of(text: str) -> "Reading":

@@ -1,6 +1,5 @@
 """`fed-fsad simulate`: a federation of hospitals on this machine."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fed_fsad.cli.options import Overrides, ResumeMode, Trackers
+from fed_fsad.cli.options import Data, Overrides, ResumeMode, Trackers, with_data
 
 if TYPE_CHECKING:
     from fed_fsad.rundir import RunDir
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 def simulate(
     config: Annotated[Path, typer.Argument()],
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/NAME.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of your images; short for --set data.root=DIR.")] = None,
+    data: Data = None,
     set_: Overrides = None,
     resume: ResumeMode = "fresh",
     track: Trackers = None,
@@ -32,9 +31,7 @@ def simulate(
     from fed_fsad.tracking import Tracked
     from simulations.simulate import simulate as run_simulation
 
-    # Quoted, because a path may hold what YAML would read as something else.
-    overrides = [*(set_ or []), *([f"data.root={json.dumps(str(data), ensure_ascii=False)}"] if data else [])]
-    settings = load_config(config, overrides)
+    settings = load_config(config, with_data(set_, data))
     console = Console()
     folder = out or Path("runs") / settings.name
     try:
@@ -53,6 +50,8 @@ def print_result(console: Console, run: "RunDir") -> None:
     for site, block in summary["sites"].items():
         if block["claim"]:
             console.print(f"[bold]{site}[/]: {escape(block['claim'])}", highlight=False)
+    if central := summary.get("hospital_privacy"):
+        console.print(f"[bold]hospital level[/]: {escape(central['claim'])}", highlight=False)
     if summary["insecure_noise"]:
         console.print("[bold red]privacy noise was seeded: this run protects nobody[/]")
     console.print(f"\nreport: [bold]{escape(str(run.path / 'report.html'))}[/]", highlight=False, soft_wrap=True)

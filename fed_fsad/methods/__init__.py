@@ -1,11 +1,13 @@
 """Detectors by name. A folder here that exports `Settings` and `build` is a method; nothing else has to be told.
 
-It may export `concern`, too: from the diagnostics of a training to a warning.
+It may export `concern`, too: from the diagnostics of a training to a warning; and `NORMALISATION`: its parts that hold
+nothing but the scales and shifts of normalisation layers.
 """
 
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from functools import cache
 from types import ModuleType
 
 from fed_fsad.errors import ConfigError
@@ -18,6 +20,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(info.name for info in pkgutil.iter_modules(__path__) if info.ispkg))
 
 
+@cache
 def _package(name: str) -> ModuleType:
     if name not in names():
         raise ConfigError(f"there is no method {name!r}; choose one of {', '.join(names())}")
@@ -38,6 +41,15 @@ def concern(name: str, figures: Mapping[str, float]) -> str | None:
     package = _package(name)
     text: str | None = package.concern(figures) if hasattr(package, "concern") else None
     return text
+
+
+def normalisation(name: str) -> tuple[str, ...]:
+    """The parts of a method that are scales and shifts of normalisation layers: what FedBN leaves at the sites.
+
+    Raises ConfigError for an unknown name.
+    """
+    parts: tuple[str, ...] = getattr(_package(name), "NORMALISATION", ())
+    return parts
 
 
 def build(name: str, settings: TrainingSettings, seed: int) -> Method:

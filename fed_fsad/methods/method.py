@@ -2,7 +2,8 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -87,8 +88,6 @@ class Method(ABC):
 
     name: ClassVar[str]
     protocol: ClassVar[Protocol]
-    records_per_graph: ClassVar[int]
-    """Privacy records whose losses share one autograd graph: 1 when that graph is heavy, many when it is light."""
 
     @property
     @abstractmethod
@@ -121,6 +120,25 @@ class Method(ABC):
     @abstractmethod
     def losses(self, episode: Episode) -> Tensor:
         """One loss per query, [B]: plain training averages them, DP clips their gradients record by record."""
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """Trainable tensors whose gradient is zero whatever the images: under privacy noise alone would move them."""
+        return frozenset()
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether an image's loss depends on what else is in the batch beyond its supports, or leaves a trace."""
+        return False
+
+    @contextmanager
+    def shared(self, samples: Sequence[Sample]) -> Iterator[Sequence[tuple[Tensor, Tensor]]]:
+        """While this lasts, `losses` of images of the samples' tasks reuse what no image changes, computed once.
+
+        Yields pairs: such an outcome with its graph, and the leaf that stands for it in `losses`. A method whose
+        trained part always looks at images has none.
+        """
+        yield ()
 
     @abstractmethod
     def fit_support(self, support: Rows, task: str) -> SupportBank:

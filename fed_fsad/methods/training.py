@@ -10,6 +10,7 @@ from torch import Tensor
 from fed_fsad.data.episodes import sample_episode
 from fed_fsad.data.features import Rows
 from fed_fsad.errors import Diverged
+from fed_fsad.methods.local import Correction, uncorrected
 from fed_fsad.methods.method import Method, TrainingSettings, part_of
 from fed_fsad.seeds import numpy_stream
 
@@ -43,13 +44,14 @@ def train(
     parts: Collection[str],
     stream: tuple[int, str, int],
     steps: int | None = None,
+    correct: Correction = uncorrected,
     on_step: OnStep = lambda done, total: None,
 ) -> TrainingLog:
     """Train `parts` of a method in place on a site's frozen features.
 
     stream: (seed, site, round), which names the episodes' random stream. steps: at least 1; settings.local_steps
-    unless given. Raises Diverged when the loss stops being a number, DataError when an
-    episode cannot be drawn.
+    unless given. correct: what Adam sees of the gradients. Raises Diverged when the loss stops being a number,
+    DataError when an episode cannot be drawn.
     """
     seed, site, round_ = stream
     rng = numpy_stream(seed, "episodes", method.name, site, round_)
@@ -62,8 +64,8 @@ def train(
         episode = sample_episode(rows, method.episode, rng)
         loss = method.losses(episode).mean()
         gradients = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
-        for tensor, gradient in zip(tensors.values(), gradients, strict=True):
-            tensor.grad = gradient
+        for name, gradient in correct(tensors, dict(zip(tensors, gradients, strict=True))).items():
+            tensors[name].grad = gradient
         adam.step()
         losses.append(loss.detach())  # looked at after the last step: no step of a GPU waits for the host
         on_step(step + 1, steps)

@@ -3,17 +3,17 @@
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fed_fsad.errors import DataError, LedgerDamaged, PolicyRefusal
-from fed_fsad.privacy.accounting import gaussian_epsilon
+from fed_fsad.privacy.composition import spent
 from fed_fsad.privacy.ledger import Ledger
 from fed_fsad.privacy.ledger_file import LedgerFile, damaged
-from fed_fsad.privacy.lines import Charge, Header
-from fed_fsad.privacy.records import Unit
+from fed_fsad.privacy.lines import Charge, Header, Protected
+from fed_fsad.privacy.records import Records
 
 LEDGER = "ledger.jsonl"
 
@@ -30,14 +30,19 @@ class RunShare:
 
 @dataclass(frozen=True)
 class Account:
-    """What is spent under a ledger in all, and by run, oldest first. insecure: releases with seeded noise."""
+    """What is spent under a ledger in all, and by run, oldest first. insecure: releases with seeded noise.
+
+    noise: by method, the standard deviation of the noise on its mean gradient over all releases, in units of C; times
+    √d for d trained scalars this is ρ.
+    """
 
     path: Path
-    unit: Unit
+    unit: Protected
     delta: float
     epsilon: float
     insecure: int
     runs: tuple[RunShare, ...]
+    noise: Mapping[str, float]
 
 
 def read_account(folder: Path) -> Account:
@@ -49,7 +54,8 @@ def read_account(folder: Path) -> Account:
         header = _header(copy)
         with Ledger.open(copy, unit=header.unit, delta=header.delta, epsilon=math.inf) as ledger:
             shares = tuple(_share(run, ledger.charges, ledger.delta) for run in _runs(ledger.charges))
-            return Account(path, ledger.unit, ledger.delta, ledger.epsilon, ledger.insecure_releases, shares)
+            noise = {method: _noise(method, records, ledger.charges) for method, records in ledger.records.items()}
+            return Account(path, ledger.unit, ledger.delta, ledger.epsilon, ledger.insecure_releases, shares, noise)
 
 
 @contextmanager
@@ -80,6 +86,12 @@ def _runs(charges: tuple[Charge, ...]) -> list[str]:
 
 def _share(run: str, charges: tuple[Charge, ...], delta: float) -> RunShare:
     mine = [charge for charge in charges if charge.request.run == run]
-    cost = math.fsum(charge.mu_squared for charge in mine)
     rounds = len({charge.request.round for charge in mine})
-    return RunShare(run, sum(charge.releases for charge in mine), rounds, gaussian_epsilon(math.sqrt(cost), delta))
+    cost = spent([charge.cost for charge in mine], delta)
+    return RunShare(run, sum(charge.releases for charge in mine), rounds, cost)
+
+
+def _noise(method: str, records: Records, charges: tuple[Charge, ...]) -> float:
+    """The best mean of all releases weighs each by its signal against its noise; infinite before the first one."""
+    told = math.fsum(c.releases * (c.rate / c.sigma) ** 2 for c in charges if c.request.method == method)
+    return 1 / (math.sqrt(told) * len(records)) if told else math.inf

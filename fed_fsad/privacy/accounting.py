@@ -40,6 +40,15 @@ def mu_squared(releases: int, sigma: float) -> float:
     return releases / sigma**2
 
 
+def printed(epsilon: float) -> str:
+    """ε >= 0 in three digits, rounded up: what is said is never less than what was spent (to nine digits)."""
+    if epsilon == 0:
+        return "0"
+    epsilon = max(epsilon, 1e-9)
+    place = 10.0 ** (math.floor(math.log10(epsilon)) - 2)
+    return f"{math.ceil(epsilon / place * (1 - 1e-9)) * place:.3g}"
+
+
 def _log_delta(mu: float, epsilon: float) -> float:
     if mu == 0:
         return -math.inf

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fed_fsad.errors import BudgetSpent, PolicyRefusal
-from fed_fsad.privacy.accounting import noise_for
+from fed_fsad.privacy.accounting import noise_for, printed
 from fed_fsad.privacy.ledger import Ledger
 from fed_fsad.privacy.policy import Policy
 from fed_fsad.privacy.records import Records
@@ -71,16 +71,21 @@ def admit_records(policy: Policy, records: Records, dims: int) -> Feasibility:
     return Feasibility(found, f"{cause}: expect noise to cost much of the gain" if found > _RHO_WARNING else None)
 
 
-def plan_noise(policy: Policy, ledger: Ledger, run: str, releases: int) -> float:
-    """The noise multiplier σ with which `releases` releases of `run`, all methods together, fit what others left.
+def plan_noise(policy: Policy, ledger: Ledger, run: str, releases: int, rates: Sequence[float] = (1.0,)) -> float:
+    """The noise multiplier σ with which `releases` releases of `run` at each of `rates` fit what others left.
+
+    rates: of each method of the run, the probability with which a record enters its batches.
 
     It does not depend on how far `run` has come, so a resumed run goes on with the same σ. Raises BudgetSpent.
+    Where the policy states the noise, that is taken, and the budget lasts as long as it lasts.
     """
-    return max(policy.least_noise, ledger.noise_for(run, releases))
+    if policy.noise is not None:
+        return max(policy.least_noise, policy.noise)
+    return max(policy.least_noise, ledger.noise_for(run, releases, rates))
 
 
-def admit_left_over(policy: Policy, ledger: Ledger, *, sigma: float, releases: int, dims: int, records: int) -> None:
-    """Whether `releases` releases with noise σ still teach `dims` scalars anything on `records` records.
+def admit_left_over(policy: Policy, ledger: Ledger, *, sigma: float, releases: int, dims: int, records: float) -> None:
+    """Whether `releases` releases with noise σ still teach `dims` scalars anything on batches of `records` records.
 
     Noise grows without end as a budget runs out; past the policy's largest rho the budget counts as spent. Raises
     BudgetSpent, or PolicyRefusal when nothing was spent yet and the policy's least noise alone is too much.
@@ -108,11 +113,18 @@ def claim(policy: Policy, ledger: Ledger) -> str:
             "which anybody with the seed can subtract."
         )
     removed = "all images of one patient" if ledger.unit == "patient" else "one image"
+    spent = printed(ledger.epsilon)
     return (
         f"{ledger.unit.capitalize()}-level differential privacy of this site's training images with "
-        f"ε = {ledger.epsilon:.3g} spent of {policy.epsilon:g} and δ = {ledger.delta:g}, over all rounds, runs and "
-        f"methods in its ledger, under removal of {removed} together with the training episode it lies in, on full "
-        "batches (no amplification by sampling or shuffling); not covered are the number of records, evaluation "
-        "metrics, local supports and thresholds, data preparation that looked at the images, settings tuned on them, "
-        "and what other sites hold of the same person."
+        f"ε = {spent} spent of {policy.epsilon:g} and δ = {ledger.delta:g}, over all rounds, runs and "
+        f"methods in its ledger, under removal of {removed} together with the training episode it lies in, "
+        f"{_batches(ledger)}; not covered are the number of records, evaluation metrics, local supports and "
+        "thresholds, data preparation that looked at the images, settings tuned on them, and what other sites hold of "
+        "the same person."
     )
+
+
+def _batches(ledger: Ledger) -> str:
+    if any(charge.rate < 1 for charge in ledger.charges):
+        return "on batches that every record entered by a secret coin of its own (Poisson sampling)"
+    return "on full batches (no amplification by sampling or shuffling)"

@@ -11,7 +11,11 @@ from fed_fsad.data.episodes import Episode
 from fed_fsad.methods.method import Method
 from fed_fsad.privacy.noise import Noise
 
-_NORM_SLACK = 1e-6
+TOGETHER = 16
+"""Records whose gradients one vectorised pull-back (vmap) carries through what they share, off the CPU. On a CPU one at
+a time is faster (docs/privacy-accounting.md); a GPU waits for launches, which this makes fewer."""
+_SLACK = 2e-7
+"""By how much less than C a gradient becomes: rounding to float32 must not make it longer again."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class ClippedSum:
 
 @dataclass(frozen=True)
 class PrivateGradient:
-    """One noisy full-batch gradient, by tensor name in the parameters' shapes.
+    """One noisy gradient, by tensor name in the parameters' shapes.
 
     clipped_fraction and invalid_records carry no noise: they are for the hospital's own log and never travel.
     """
@@ -44,7 +48,7 @@ def private_gradient(
     method: Method,
     episode: Episode,
     *,
-    records: int,
+    records: float,
     clip_norm: float,
     noise_multiplier: float,
     noise: Noise,
@@ -52,7 +56,8 @@ def private_gradient(
 ) -> PrivateGradient:
     """One step of DP-SGD (Abadi et al. 2016, Algorithm 1) over every record of `episode`.
 
-    records: the divisor, fixed beforehand; dividing by the records really present would tell their number.
+    records: the divisor, fixed beforehand (of sampled batches the expected size); dividing by the records really
+    present would tell their number.
     names: the trainable tensors that may move. An episode without a record releases pure noise.
     Raises ValueError when two records share an image or a patient: one of them would then count for more than C.
     """
@@ -69,18 +74,21 @@ def private_gradient(
 def clipped_sum(method: Method, episode: Episode, clip_norm: float, names: Sequence[str]) -> ClippedSum:
     """Σ over records of g·min(1, C/|g|); g is the gradient of the record's mean loss over all `names` jointly.
 
-    One pull-back per record: it needs the least memory, and no batching rule can mistake what a record is.
+    One pull-back per record, each through a graph of its own, added up in one order: memory holds one gradient however
+    large the batch is, the bits depend on nothing but the records, and no batching rule can mistake what a record is.
     """
     parameters = {name: method.trainable()[name] for name in names}
     total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     clipped = invalid = seen = 0
-    for gradients in _record_gradients(method, episode, list(parameters.values())):
+    on_cpu = all(parameter.device.type == "cpu" for parameter in parameters.values())
+    together = 1 if on_cpu else TOGETHER
+    for gradients in record_gradients(method, episode, list(parameters.values()), together):
         norm = _norm(gradients)
         seen += 1
         if not math.isfinite(norm):
             invalid += 1
             continue
-        factor = min(1.0, clip_norm / (norm + _NORM_SLACK))
+        factor = clip_norm / norm * (1 - _SLACK) if norm > clip_norm else 1.0
         clipped += norm > clip_norm
         for value, gradient in zip(total.values(), gradients, strict=True):
             value.add_(gradient, alpha=factor)
@@ -103,41 +111,61 @@ def select_records(episode: Episode, records: Sequence[int]) -> Episode:
     )
 
 
-def _record_gradients(method: Method, episode: Episode, parameters: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """The gradient of every record's mean loss; the records of one chunk hang on one graph."""
-    for chunk in _chunks(episode, method.records_per_graph):
-        part = select_records(episode, chunk)
-        losses = method.losses(part)
-        for record in range(len(chunk)):
-            gradients = torch.autograd.grad(
-                losses[part.record == record].mean(),
-                parameters,
-                retain_graph=record < len(chunk) - 1,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-            if len(chunk) > 1 and not math.isfinite(_norm(gradients)):
-                # On a shared graph 0 x NaN is NaN: one bad record would silence its neighbours, and removing it would
-                # bring them back, which no clipping bounds. On its own graph a record answers for itself only.
-                alone = method.losses(select_records(part, [record])).mean()
-                gradients = torch.autograd.grad(alone, parameters, allow_unused=True, materialize_grads=True)
-            yield gradients
+def record_gradients(
+    method: Method, episode: Episode, parameters: Sequence[Tensor], together: int = 1
+) -> Iterator[tuple[Tensor, ...]]:
+    """The gradient of every record's mean loss, in the order of their numbers within each task.
+
+    What no image changes is computed once for all records of the same tasks, and pulled back through for `together`
+    records at a time: the chain rule, cut where the images come in. No graph holds two records' images, so NaN in one
+    never reaches another.
+    """
+    for records in _of_same_tasks(episode):
+        first = select_records(episode, records[:1])
+        with method.shared(first.rows.samples) as cuts:
+            outcomes, leaves = [outcome for outcome, _ in cuts], [leaf for _, leaf in cuts]
+            for start in range(0, len(records), together):
+                own = [_own(method, episode, r, [*parameters, *leaves]) for r in records[start : start + together]]
+                direct, into = [g[: len(parameters)] for g in own], [g[len(parameters) :] for g in own]
+                yield from map(_plus, direct, _pulled_back(outcomes, parameters, into)) if cuts else direct
+
+
+def _own(method: Method, episode: Episode, record: int, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    loss = method.losses(select_records(episode, [record])).mean()
+    return torch.autograd.grad(loss, tensors, allow_unused=True, materialize_grads=True)
+
+
+def _pulled_back(
+    outcomes: Sequence[Tensor], parameters: Sequence[Tensor], into: Sequence[Sequence[Tensor]]
+) -> list[tuple[Tensor, ...]]:
+    """Each record's gradients `into` the outcomes carried on to the parameters; the graph stays for the next ones."""
+    if len(into) == 1:
+        return [torch.autograd.grad(outcomes, parameters, into[0], True, allow_unused=True, materialize_grads=True)]
+    stacked = [torch.stack(gradients) for gradients in zip(*into, strict=True)]
+    found = torch.autograd.grad(outcomes, parameters, stacked, True, allow_unused=True, is_grads_batched=True)
+    shapes = [(len(into), *parameter.shape) for parameter in parameters]
+    whole = [p.new_zeros(s) if g is None else g for p, s, g in zip(parameters, shapes, found, strict=True)]
+    assert [gradient.shape for gradient in whole] == shapes, "one gradient per record"
+    return list(zip(*whole, strict=True))
+
+
+def _plus(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(one + other for one, other in zip(left, right, strict=True))
 
 
 def _norm(gradients: Sequence[Tensor]) -> float:
     return float(torch.stack([torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients]).norm())
 
 
-def _chunks(episode: Episode, size: int) -> Iterator[list[int]]:
-    """Record numbers in chunks of at most `size`, task by task: an episode with supports holds one task, and without
-    them a pull-back through a graph of one task is the shortest."""
-    by_task: dict[str, list[int]] = {}
-    first_query = dict(zip(episode.record.tolist(), episode.query.tolist(), strict=True))
-    for record, row in sorted(first_query.items()):
-        by_task.setdefault(episode.rows.samples[row].task, []).append(record)
-    for records in by_task.values():
-        for start in range(0, len(records), size):
-            yield records[start : start + size]
+def _of_same_tasks(episode: Episode) -> list[list[int]]:
+    """Record numbers by the tasks that their queries are of, ascending."""
+    tasks: dict[int, set[str]] = {}
+    for record, row in zip(episode.record.tolist(), episode.query.tolist(), strict=True):
+        tasks.setdefault(record, set()).add(episode.rows.samples[row].task)
+    groups: dict[frozenset[str], list[int]] = {}
+    for record in sorted(tasks):
+        groups.setdefault(frozenset(tasks[record]), []).append(record)
+    return list(groups.values())
 
 
 def _refuse_shared_images(episode: Episode) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fed_fsad.errors import ConfigError
 from fed_fsad.methods.method import Method, part_of
-from fed_fsad.privacy.accounting import gaussian_epsilon, mu_squared, noise_for
+from fed_fsad.privacy.composition import Releases, noise_within, spent
 
 BREAK_EVEN = 2.0
 """ρ at which noise takes about what training gives (ours)."""
@@ -15,16 +15,22 @@ WORTH_IT = 0.5
 
 @dataclass(frozen=True)
 class Budget:
-    """`releases` noisy full-batch sums with noise multiplier `sigma` are together (`epsilon`, `delta`)-private."""
+    """`releases` noisy sums with noise multiplier `sigma` are together (`epsilon`, `delta`)-private.
+
+    rate: the probability with which a record enters a batch; 1 is a full batch.
+    """
 
     epsilon: float
     delta: float
     sigma: float
     releases: int
+    rate: float = 1.0
 
 
-def complete(epsilon: float | None, sigma: float | None, releases: int | None, delta: float) -> Budget:
-    """The budget that two of the three fix; full batches, closed form.
+def complete(
+    epsilon: float | None, sigma: float | None, releases: int | None, delta: float, rate: float = 1.0
+) -> Budget:
+    """The budget that two of the three fix.
 
     Raises ConfigError when it is not two of them, when one is out of its range, or when ε does not buy one release.
     """
@@ -37,12 +43,14 @@ def complete(epsilon: float | None, sigma: float | None, releases: int | None, d
         case None, noise, count if noise is not None and count is not None:
             pass
         case budget, None, count if budget is not None and count is not None:
-            noise = noise_for(budget, delta, count)
+            found = noise_within(budget, delta, (), count, (rate,))
+            assert found is not None, "a budget above 0 of which nothing is spent"
+            noise = found
         case budget, noise, None if budget is not None and noise is not None:
-            count = _affordable(budget, noise, delta)
+            count = _affordable(budget, noise, delta, rate)
         case _:
             raise ConfigError("a plan needs two of epsilon, sigma and rounds; leave out the one you want to know")
-    return Budget(gaussian_epsilon(math.sqrt(mu_squared(count, noise)), delta), delta, noise, count)
+    return Budget(spent([Releases(count, noise, rate)], delta), delta, noise, count, rate)
 
 
 def scalars_by_part(method: Method) -> dict[str, int]:
@@ -54,8 +62,8 @@ def scalars_by_part(method: Method) -> dict[str, int]:
 
 
 def rho_of(budget: Budget, dims: int, records: int) -> float:
-    """Length of the noise against the longest possible mean gradient over all releases: σ·√(d / T) / R."""
-    return budget.sigma * math.sqrt(dims / budget.releases) / records
+    """Length of the noise against the longest possible mean gradient over all releases: σ·√(d / T) / (rate · R)."""
+    return budget.sigma * math.sqrt(dims / budget.releases) / (budget.rate * records)
 
 
 def records_for(budget: Budget, dims: int, rho: float) -> int:
@@ -70,11 +78,17 @@ def expectation(rho: float) -> str:
     return "noise costs much of the gain" if rho <= BREAK_EVEN else "noise harms; leave it untrained"
 
 
-def _affordable(epsilon: float, sigma: float, delta: float) -> int:
-    releases = int((sigma / noise_for(epsilon, delta, 1)) ** 2) + 1
-    while releases and gaussian_epsilon(math.sqrt(mu_squared(releases, sigma)), delta) > epsilon:
-        releases -= 1
-    if not releases:
-        least = noise_for(epsilon, delta, 1)
+def _affordable(epsilon: float, sigma: float, delta: float, rate: float) -> int:
+    def fits(releases: int) -> bool:
+        return spent([Releases(releases, sigma, rate)], delta) <= epsilon
+
+    if not fits(1):
+        least = noise_within(epsilon, delta, (), 1, (rate,))
         raise ConfigError(f"noise {sigma:g} is too little for one release at epsilon {epsilon:g}; take {least:.3g}")
-    return releases
+    low, high = 1, 2
+    while fits(high):
+        low, high = high, 2 * high
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

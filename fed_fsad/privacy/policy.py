@@ -24,13 +24,25 @@ class Policy(BaseModel):
     delta: float = Field(1e-5, gt=0, lt=1, description="must stay below 1 / number of images")
     clip_norm: float = Field(1.0, gt=0, description="C: the longest gradient one record may add")
     least_noise: float = Field(0.0, ge=0, description="smallest noise multiplier, however short the training is")
-    steps_per_round: int = Field(1, ge=1, description="noisy full-batch steps per round and method; each is a release")
+    noise: float | None = Field(
+        None, gt=0, description="noise multiplier of every step; null = what lets the budget last for the whole run"
+    )
+    steps_per_round: int = Field(1, ge=1, description="noisy steps per round and method; each is a release")
+    expected_batch: int = Field(
+        256, ge=1, description="records in a noisy step: all of them up to here, above it as many on average, by chance"
+    )
     methods: Mapping[str, tuple[str, ...]] | None = Field(
         None, description="method to the parts that may be trained and sent; none stated: everything"
     )
     smallest_cohort: int = Field(1, ge=1, description="sites a round must have for this one to join")
+    secure_aggregation: bool = Field(
+        False, description="updates leave masked only, inside a sum of three sites or more"
+    )
     smallest_records: int = Field(1, ge=1, description="privacy records below which nothing is trained")
     largest_rho: float = Field(3.0, gt=0, description="noise against signal above which nothing is trained")
+    hospital_epsilon: float | None = Field(
+        None, gt=0, description="rounds without hospital-level privacy of this ε or less are refused; null = none is"
+    )
     release_metrics: bool = Field(
         False, description="figures of the site's own few-shot evaluation may leave; no guarantee covers them"
     )

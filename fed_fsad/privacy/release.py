@@ -68,20 +68,22 @@ def release(
     releases: int,
     sigma: float,
     secure: bool,
+    rate: float = 1.0,
     compute: Callable[[], Mapping[str, Tensor]],
 ) -> dict[str, Tensor]:
     """The answer to a request, paid for: `compute` runs once, and asked again the same bytes return uncharged.
 
-    compute: makes the noisy tensors with `releases` full-batch gradients of noise multiplier σ; not called when the
-    budget does not cover them. Raises BudgetSpent, and whatever the ledger raises; nothing has left then.
+    compute: makes the noisy tensors with `releases` gradients of noise multiplier σ, on batches that a record enters
+    with probability `rate`; not called when the budget does not cover them. Raises BudgetSpent, and whatever the ledger
+    raises; nothing has left then.
     """
     content = outbox.get(request)
     if content is None:
-        ledger.require(releases, sigma)
+        ledger.require(releases, sigma, rate)
         content = _bytes(compute())
         outbox.put(request, content)
     tensors = safetensors.torch.load(content)
-    ledger.charge(request, _digest(content), releases=releases, sigma=sigma, secure=secure)
+    ledger.charge(request, _digest(content), releases=releases, sigma=sigma, rate=rate, secure=secure)
     return tensors
 
 

@@ -101,6 +101,22 @@ def test_split_writes_a_manifest_that_the_printed_config_reads(call: Call, tmp_p
     assert len(written[2].splitlines()) == 1 + 43
 
 
+def test_columns_of_ones_own_reach_every_command_and_the_printed_config(call: Call, tmp_path: Path) -> None:
+    root = write_set(tmp_path / "set", {"train/normal": 6, "train/x": 6})
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    lines = [f"{name},{'test' if i % 3 else 'train'},{name.split('/')[1]},s{i % 2}" for i, name in enumerate(names)]
+    (root / "list.csv").write_text("path,split,label,scanner\n" + "\n".join(lines))
+    options = (root, "--manifest", "list.csv")
+    assert "column 'scanner' is unknown" in call("split", *options, "--out", tmp_path / "no.csv")[2]
+    own = (*options, "--own-column", "scanner")
+    code, out, err = call("split", *own, "--out", tmp_path / "new.csv", "--no-alike")
+    assert (code, err) == (0, "")
+    assert yaml.safe_load(out.split("use it in a config:")[1])["data"]["columns"] == ["scanner"]
+    assert (tmp_path / "new.csv").read_text().startswith("path,split,label,categories,patient,mask,part,site,scanner\n")
+    assert call("preview", *own, "--out", tmp_path / "sheet.png")[0] == 0
+    assert "column 'scanner'" not in call("check", *own)[1]
+
+
 def test_preview_draws_a_sheet(call: Call, tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", COUNTS)
     code, out, err = call("preview", root, "--out", tmp_path / "sheet.png", "--columns", "3")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fed_fsad.config import load_config
-from fed_fsad.privacy.guarantees import NONE, NOTHING_LEFT
+from fed_fsad.privacy.guarantees import NONE, NOTHING_LEFT, SIDE_BY_SIDE, TO_THE_SERVER
 from fed_fsad.rundir import RunDir
 from tests.cli.test_cli import DEMO, _wide_plain_terminal, called
 from tests.privacy.test_account import begin, pay
@@ -71,3 +71,10 @@ def test_a_run_is_explained(
     said = [NONE, NOTHING_LEFT, "Image-level [privacy].", NOTHING_LEFT]
     names = ["riverside", "st-anna", "hillcrest", "lakeside"]
     assert out.splitlines() == [f"{name}: {text}" for name, text in zip(names, said, strict=True)]
+    run.log({"kind": "site", "site": "hillcrest", "round": 3, "status": "budget_spent"})
+    run.log({"kind": "hospital_privacy", "round": 3, "claim": "Hospital-level [privacy]."})
+    _, out, _ = called(monkeypatch, capsys, "privacy", "explain", str(run.path))
+    spent = "Image-level [privacy]. Its budget did not cover round 3 and is spent: from then on nothing left it."
+    said = [TO_THE_SERVER, NOTHING_LEFT, spent, NOTHING_LEFT]
+    lines = [f"{name}: {text}" for name, text in zip(names, said, strict=True)]
+    assert out.splitlines() == [*lines, "hospital level: Hospital-level [privacy].", SIDE_BY_SIDE]

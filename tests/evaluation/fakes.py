@@ -75,7 +75,6 @@ class KnownScores(Method):
 
     name = "known"
     protocol: ClassVar[Protocol] = "detection"
-    records_per_graph = 1
 
     def __init__(self, names: tuple[str, ...] = (), maps: bool = False) -> None:
         self.names = names

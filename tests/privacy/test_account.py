@@ -12,6 +12,7 @@ from fed_fsad.privacy.accounting import gaussian_epsilon
 from fed_fsad.privacy.guarantees import NONE, NOTHING_LEFT, guarantees
 from fed_fsad.privacy.ledger import Ledger
 from fed_fsad.privacy.lines import Request
+from fed_fsad.privacy.planning import Budget, rho_of
 
 DELTA = 1e-6
 
@@ -38,6 +39,21 @@ def test_runs_are_told_apart_and_add_up(tmp_path: Path) -> None:
     ]
     assert account.epsilon == pytest.approx(gaussian_epsilon(math.sqrt(10 / 16), DELTA))
     assert (tmp_path / "ledger.jsonl").read_bytes() == before
+
+
+def test_noise_is_that_of_the_plan_and_falls_with_every_release(tmp_path: Path) -> None:
+    """Of full batches, and of sampled ones: as ρ is planned, for one scalar."""
+    records = tuple((f"image{i}",) for i in range(20))
+    with begin(tmp_path) as ledger:
+        for method, rate in (("sdmad", 1.0), ("d24fad", 0.25), ("unused", 1.0)):
+            ledger.freeze(method, records)
+            for round_ in range(3 if method != "unused" else 0):
+                request = Request(run="run", round=round_, method=method, key="k")
+                ledger.charge(request, f"{method}{round_}", releases=2, sigma=12.0, secure=True, rate=rate)
+    noise = read_account(tmp_path).noise
+    for method, rate in (("sdmad", 1.0), ("d24fad", 0.25)):
+        assert noise[method] == pytest.approx(rho_of(Budget(1.0, DELTA, 12.0, 6, rate), 1, 20))
+    assert noise["unused"] == math.inf
 
 
 def test_seeded_noise_is_counted(tmp_path: Path) -> None:

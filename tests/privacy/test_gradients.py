@@ -52,12 +52,11 @@ def slow_sum(records: Sequence[Sequence[Tensor]], clip_norm: float) -> list[Tens
     return total
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 100])
 @pytest.mark.parametrize("supports", [0, 2, 4])
 @pytest.mark.parametrize("clip_norm", [0.05, 1.0, 1e3])
 @pytest.mark.parametrize("names", [NAMES, NAMES[:1]])
-def test_equals_the_slow_loop(chunk: int, supports: int, clip_norm: float, names: Sequence[str]) -> None:
-    toy = Toy(chunk=chunk, supports=supports)
+def test_equals_the_slow_loop(supports: int, clip_norm: float, names: Sequence[str]) -> None:
+    toy = Toy(supports=supports)
     episode = disjoint(toy, 16)
     records = len(set(episode.record.tolist()))
     found = private_gradient(
@@ -101,7 +100,7 @@ def largest_shift(toy: Toy, episode: Episode, without: Sequence[Episode]) -> flo
 
 
 def test_removing_a_record_shifts_the_sum_by_at_most_the_clip_norm() -> None:
-    toy = Toy(chunk=4)
+    toy = Toy()
     episode = disjoint(toy, 30)
     everything = range(int(episode.record.max()) + 1)
     without = [select_records(episode, [r for r in everything if r != gone]) for gone in everything]
@@ -111,7 +110,7 @@ def test_removing_a_record_shifts_the_sum_by_at_most_the_clip_norm() -> None:
 
 def test_records_of_tuples_are_no_records_of_images() -> None:
     """The control: one record per (query, supports) with shared supports breaks the bound, and is refused."""
-    toy = Toy(chunk=100)
+    toy = Toy()
     samples = images(12)
     site = rows(samples)
 
@@ -163,9 +162,8 @@ def test_halved_noise_would_be_noticed() -> None:
     assert noise_p_value(0.65, claimed=1.3) < 1e-12
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 6])
-def test_an_invalid_record_counts_as_zero_and_silences_no_other(chunk: int) -> None:
-    toy = Toy(supports=0, chunk=chunk)
+def test_an_invalid_record_counts_as_zero_and_silences_no_other() -> None:
+    toy = Toy(supports=0)
     samples = images(6)
     site = rows(samples)
     records = tuple((s.id,) for s in samples)
@@ -209,12 +207,12 @@ def test_a_parameter_outside_the_loss_gets_noise_like_any_other() -> None:
     assert (found.gradients["idle/weight"] != 0).all()
 
 
-def test_a_graph_holds_few_records_one_task_and_only_their_rows() -> None:
-    toy = Toy(chunk=2)
+def test_a_graph_holds_one_record_and_only_its_rows() -> None:
+    toy = Toy()
     samples = [sample(f"{task}{n}", task=task) for task in ("brain", "liver") for n in range(9)]
     records = partition_records(samples, toy.episode, seed=0, unit="image")
     clipped_sum(toy, private_episode(rows(samples), records, 2), 1.0, NAMES)
-    assert [len(set(part.record.tolist())) for part in toy.graphs] == [2, 1, 2, 1]
+    assert [set(part.record.tolist()) for part in toy.graphs] == [{0}] * 6
     for part in toy.graphs:
         assert len({s.task for s in part.rows.samples}) == 1
-        assert len(part.rows) == 3 * len(set(part.record.tolist()))
+        assert len(part.rows) == 3

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fed_fsad.errors import BudgetSpent, DataError, PolicyRefusal
-from fed_fsad.privacy.accounting import gaussian_epsilon, noise_for
+from fed_fsad.privacy.accounting import gaussian_epsilon, noise_for, printed
 from fed_fsad.privacy.admission import claim, plan_noise
 from fed_fsad.privacy.ledger import Ledger
 from fed_fsad.privacy.lines import Request
@@ -220,7 +220,7 @@ def test_the_claim_says_what_holds(path: Path) -> None:
         pay(ledger, ask(1))
         text = claim(policy, ledger)
         assert text.startswith("Image-level")
-        assert f"ε = {ledger.epsilon:.3g} spent of 8 and δ = 1e-05" in text
+        assert f"ε = {printed(ledger.epsilon)} spent of 8 and δ = 1e-05" in text
         assert "removal of one image together with the training episode" in text
         assert text.count(". ") == 0
         ledger.charge(ask(2), "r", releases=3, sigma=4.0, secure=False)

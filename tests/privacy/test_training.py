@@ -1,6 +1,6 @@
 """Private local training from end to end: what it costs, what it repeats, and when it refuses."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,9 +39,9 @@ class Silence:
     def __init__(self) -> None:
         self.drawn = 0
 
-    def normal(self, shape: tuple[int, ...]) -> Tensor:
+    def normal(self, shape: Sequence[int]) -> Tensor:
         self.drawn += 1
-        return torch.zeros(shape, dtype=torch.float64)
+        return torch.zeros(tuple(shape), dtype=torch.float64)
 
 
 def asked(
@@ -50,7 +50,7 @@ def asked(
     run: str = "run",
     method: Toy | None = None,
     noise: Noise | None = None,
-    plan: Plan = Plan(ROUNDS, 1),  # noqa: B008
+    plan: Plan = Plan(ROUNDS, (1.0,)),  # noqa: B008
 ) -> Mapping[str, Tensor]:
     return train_privately(
         method or Toy(),
@@ -83,7 +83,7 @@ def test_after_the_last_planned_round_the_budget_is_spent_and_not_a_bit_more(tmp
 
 def test_two_methods_share_the_budget(tmp_path: Path) -> None:
     with books(tmp_path) as own:
-        asked(own, plan=Plan(ROUNDS, 2))
+        asked(own, plan=Plan(ROUNDS, (1.0, 1.0)))
         assert own.ledger.charges[0].sigma == pytest.approx(noise_for(8, 1e-5, 2 * ROUNDS * POLICY.steps_per_round))
 
 
@@ -113,7 +113,7 @@ def test_only_the_given_part_leaves_moved_by_steps_on_full_batches_with_noise_fo
 
 def test_a_budget_almost_used_up_refuses_instead_of_drowning_in_noise(tmp_path: Path) -> None:
     with books(tmp_path, POLICY.model_copy(update={"epsilon": 7.999})) as own:
-        asked(own, run="before", plan=Plan(1, 1))
+        asked(own, run="before", plan=Plan(1, (1.0,)))
     method = Toy()
     with books(tmp_path) as own:
         assert own.ledger.epsilon < POLICY.epsilon

@@ -32,8 +32,7 @@ class Toy(Method):
     name: ClassVar[str] = "toy"
     protocol: ClassVar[Protocol] = "detection"
 
-    def __init__(self, seed: int = 0, chunk: int = 1, supports: int = 2, width: int = 5) -> None:
-        self.records_per_graph = chunk  # type: ignore[misc]
+    def __init__(self, seed: int = 0, supports: int = 2, width: int = 5) -> None:
         self.graphs: list[Episode] = []
         self._supports = supports
         stream = torch.Generator().manual_seed(seed)

@@ -75,12 +75,17 @@ class EvaluationLine(Headline):
 
 
 class SiteEvaluationLine(Headline):
-    """The headline figure of the model after `round` on the images of a site that released it. images: how many."""
+    """The headline figure of the model after `round` on the images of a site that released it, and that of its personal
+    model. images: how many.
+    """
 
     kind: Literal["site_evaluation"]
     round: int
     site: str
     images: int | None = None
+    personal: Optional = None
+    personal_low: Optional = None
+    personal_high: Optional = None
 
 
 class ArmLine(Headline):
@@ -129,6 +134,20 @@ class SkippedLine(Record):
     images: tuple[Skipped, ...]
 
 
+class HospitalLine(Record):
+    """The hospital-level account after a round: what the server's own noise has cost so far, of what."""
+
+    kind: Literal["hospital_privacy"]
+    round: int
+    epsilon: Optional = None
+    budget: Optional = None
+    delta: Optional = None
+    sigma: Optional = None
+    clip_norm: Optional = None
+    cohort: int | None = None
+    claim: str | None = None
+
+
 Line = Annotated[
     RoundLine
     | SiteLine
@@ -138,7 +157,8 @@ Line = Annotated[
     | ArmLine
     | BaselineLine
     | WarningLine
-    | SkippedLine,
+    | SkippedLine
+    | HospitalLine,
     Field(discriminator="kind"),
 ]
 
@@ -158,7 +178,7 @@ def key(line: Line) -> tuple[int, str, str, str]:
             return 0, line.kind, line.method, line.name
         case WarningLine():
             return line.round or 0, line.kind, line.text, ""
-        case RoundLine():
+        case RoundLine() | HospitalLine():
             return line.round, line.kind, "", ""
     return 0, line.kind, "", ""
 

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -14,6 +14,7 @@ from fed_fsad.evaluation.report.lines import (
     ArmLine,
     BaselineLine,
     EvaluationLine,
+    HospitalLine,
     LedgerLine,
     Line,
     Record,
@@ -27,12 +28,13 @@ from fed_fsad.evaluation.report.lines import (
     key,
 )
 from fed_fsad.evaluation.report.records import Details, Environment, Summary
+from fed_fsad.evaluation.report.shares import Share, read_shares
 
 T = TypeVar("T", bound=Record)
 MARKS = ("config.yaml", "metrics.jsonl", "summary.json")
 _LINE: TypeAdapter[Line] = TypeAdapter(Line)
 _RESAMPLES: TypeAdapter[tuple[float, ...]] = TypeAdapter(tuple[float, ...])
-_KINDS = {"round", "site", "site_evaluation", "suspended", "evaluation", "arm", "baseline", "warning", "skipped"}
+_KINDS = {get_args(line.model_fields["kind"].annotation)[0] for line in get_args(get_args(Line)[0])}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Run:
     """Everything a report says, in the order it was written. `summary` is None while the run is going on.
 
     resamples: by method and detector, the headline on resampled test images. unreadable: lines of metrics.jsonl that
-    were torn, as the last one is when a run is killed while it writes.
+    were torn, as the last one is when a run is killed while it writes. shares: who was dealt how many images of what,
+    empty without a partition. hospital_level: the server's own account, round by round, where it keeps one.
     """
 
     path: Path
@@ -61,6 +64,8 @@ class Run:
     details: dict[str, Details]
     resamples: dict[str, dict[str, tuple[float, ...]]]
     unreadable: int
+    shares: tuple[Share, ...] = ()
+    hospital_level: tuple[HospitalLine, ...] = ()
 
     @property
     def name(self) -> str:
@@ -136,6 +141,8 @@ def load_run(path: Path) -> Run:
         skipped=tuple(image for line in lines if isinstance(line, SkippedLine) for image in line.images),
         accounts={file.parent.name: _account(file) for file in sorted((path / "sites").glob("*/ledger.jsonl"))},
         unreadable=unreadable,
+        shares=read_shares(path / "partition.csv"),
+        hospital_level=tuple(line for line in lines if isinstance(line, HospitalLine)),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fed_fsad.evaluation.report import charts, detection, federation, site_tables, tables
+from fed_fsad.evaluation.report import charts, detection, federation, guarantees, shares, site_tables, tables
 from fed_fsad.evaluation.report.forest import Forest, forest
 from fed_fsad.evaluation.report.load import Run
 from fed_fsad.evaluation.report.operating import Confusion, Operation, confusions, operations
@@ -82,7 +82,9 @@ def context(run: Run) -> dict[str, Any]:
         "taken": _taken(run),
         "curves": _curves(run),
         "sites": site_tables.sites(run),
-        "claims": _claims(run),
+        "promises": guarantees.promises(run),
+        "hospital_level": guarantees.hospital_level(run),
+        "hospital_claim": guarantees.hospital_claim(run),
         "attendance": federation.attendance(run, "attendance"),
         "traffic": federation.traffic(run, "traffic"),
         "failures": site_tables.failures(run),
@@ -92,6 +94,7 @@ def context(run: Run) -> dict[str, Any]:
         "skipped": tables.skipped(run),
         "warnings": _warnings(run),
         "holdings": site_tables.holdings(run),
+        "shares": shares.picture(run.shares, "shares"),
         "tested": tables.tested(run),
         "environment": run.environment.facts(),
         **{word.__name__: word for word in (score, plain, interval, difference, percent)},
@@ -197,13 +200,6 @@ def _notes(run: Run) -> list[str]:
             notes.append(f"{method_title(method)}: {left} without positives or negatives left out of the macro means.")
         notes += [f"{method_title(method)}: {note}" for note in found.notes]
     return notes
-
-
-def _claims(run: Run) -> dict[str, str]:
-    """What each private site promises, in its own words: the latest."""
-    claims = {line.site: line.claim for line in run.site_rounds if line.claim}
-    summed = {name: site.claim for name, site in run.summary.sites.items() if site.claim} if run.summary else {}
-    return dict(sorted((claims | summed).items()))
 
 
 def _warnings(run: Run) -> list[str]:

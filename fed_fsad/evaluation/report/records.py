@@ -37,6 +37,7 @@ class SiteSummary(Record):
     delta: Optional = None
     unit: str | None = None
     claim: str | None = None
+    guarantee: str | None = None
     local: Curves = Field(default_factory=dict)
 
 

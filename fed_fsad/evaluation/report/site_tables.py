@@ -3,7 +3,7 @@
 from typing import Any
 
 from fed_fsad.evaluation.report.charts import stated_budget
-from fed_fsad.evaluation.report.lines import Account, SiteLine
+from fed_fsad.evaluation.report.lines import Account, SiteEvaluationLine, SiteLine
 from fed_fsad.evaluation.report.load import Run
 from fed_fsad.evaluation.report.records import SiteSummary
 from fed_fsad.evaluation.report.table import Cell, Table, table
@@ -78,7 +78,17 @@ def _own_figures(run: Run, name: str) -> list[tuple[str, Cell]]:
         words += [] if told is None or told.images is None else [amount(told.images, "image")]
         value = None if told is None else told.headline
         cells.append((f"{method_title(method)}, on its own images", Cell(score(value), value, ", ".join(words))))
+        if any(line.personal is not None for line in run.site_evaluations if line.method == method):
+            cells.append((f"{method_title(method)}, its personal model", _personal(told)))
     return cells
+
+
+def _personal(told: SiteEvaluationLine | None) -> Cell:
+    """What a model of the site's own says of the same images."""
+    if told is None or told.personal is None:
+        return Cell(GAP)
+    low, high = told.personal_low, told.personal_high
+    return Cell(score(told.personal), told.personal, "" if low is None or high is None else interval((low, high)))
 
 
 def _alone(run: Run, name: str, found: SiteSummary | None) -> list[tuple[str, Cell]]:

@@ -4,4 +4,6 @@ from fed_fsad.methods.d24fad.detector import build
 from fed_fsad.methods.d24fad.losses import concern
 from fed_fsad.methods.d24fad.settings import Settings
 
-__all__ = ["Settings", "build", "concern"]
+NORMALISATION = ("affine",)
+
+__all__ = ["NORMALISATION", "Settings", "build", "concern"]

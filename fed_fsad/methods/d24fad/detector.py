@@ -44,7 +44,6 @@ class D24FAD(Method):
 
     name = "d24fad"
     protocol: ClassVar[Protocol] = "detection"
-    records_per_graph = 1
 
     def __init__(
         self, settings: Settings, teacher: Teacher, student: Student, weighting: LearnToWeight, seed: int
@@ -77,6 +76,16 @@ class D24FAD(Method):
 
     def trainable(self) -> dict[str, Tensor]:
         return dict(self._trainable)
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """Learn-to-weight's biases: they add the same to every support's product, and softmax does not see it."""
+        return frozenset(name for name in self._trainable if name.startswith("weighting/") and name.endswith(".bias"))
+
+    @property
+    def mixes_images(self) -> bool:
+        """BatchNorm does, and keeps means of what it saw."""
+        return self._settings.norm == "batch"
 
     def to(self, device: torch.device) -> None:
         super().to(device)

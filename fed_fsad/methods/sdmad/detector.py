@@ -1,7 +1,8 @@
 """SD-MAD behind the Method contract."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -32,7 +33,6 @@ class SdMad(Method):
 
     name = "sdmad"
     protocol = "categories"
-    records_per_graph = 64
 
     def __init__(self, backbone: Backbone, vocabulary: Vocabulary, settings: Settings, seed: int) -> None:
         self._backbone = backbone
@@ -40,6 +40,7 @@ class SdMad(Method):
         self._vocabulary = vocabulary
         self._trained = vocabulary.without(settings.withheld)
         self._network = SignNetwork(backbone, vocabulary, settings, seed)
+        self._held: Mapping[str, Tensor] = {}
 
     @property
     def image_size(self) -> int:
@@ -103,7 +104,7 @@ class SdMad(Method):
         places: dict[str, list[int]] = {}
         for place, sample in enumerate(rows.samples):
             places.setdefault(sample.task, []).append(place)
-        texts = self._network.sign_embeddings([self._trained.task(task) for task in places])
+        texts = self._held or self._network.sign_embeddings([self._trained.task(task) for task in places])
         losses = images.new_zeros(len(rows))
         for task, index in places.items():
             signs = self._trained.task(task)
@@ -112,6 +113,17 @@ class SdMad(Method):
             own = sign_loss(g, present, self._settings.inter_weight)
             losses = losses.index_put((torch.tensor(index),), own)
         return losses
+
+    @contextmanager
+    def shared(self, samples: Sequence[Sample]) -> Iterator[Sequence[tuple[Tensor, Tensor]]]:
+        """The sign embeddings of the samples' tasks: the text tower runs forward once."""
+        tasks = [self._trained.task(task) for task in dict.fromkeys(sample.task for sample in samples)]
+        texts = self._network.sign_embeddings(tasks)
+        self._held = {task: embeddings.detach().requires_grad_() for task, embeddings in texts.items()}
+        try:
+            yield [(outcome, self._held[task]) for task, outcome in texts.items() if outcome.requires_grad]
+        finally:
+            self._held = {}
 
     @torch.no_grad()
     def fit_support(self, support: Rows, task: str) -> SupportBank:
