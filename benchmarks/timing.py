@@ -71,7 +71,7 @@ def print_lines(title: str, ways: Mapping[str, Callable[[], Step]], unit: float 
 
 
 def _measure(prepare: Callable[[], Step], seconds: float) -> Cost:
-    bare = _memory_mib("VmRSS")
+    bare = memory_mib("VmRSS")
     step = prepare()
     _forget_peak()
     first_s, outcome = _timed(step)
@@ -79,7 +79,7 @@ def _measure(prepare: Callable[[], Step], seconds: float) -> Cost:
     spent = [first_s]
     while sum(spent) < seconds:
         spent.append(_timed(step)[0])
-    return Cost(min(spent), first_s, _memory_mib("VmHWM") - bare, outcome)
+    return Cost(min(spent), first_s, memory_mib("VmHWM") - bare, outcome)
 
 
 def _timed(step: Step) -> tuple[float, Mapping[str, Tensor]]:
@@ -95,6 +95,7 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def _memory_mib(figure: str) -> float:
+def memory_mib(figure: str) -> float:
+    """A figure of /proc/self/status: VmRSS is what this process holds, VmHWM the most that it held."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition(f"{figure}:")[2].split()[0]) / 1024

@@ -51,13 +51,17 @@ class LocalParts:
         """Whether anything was trained before `round_`."""
         return any(known < round_ for known in self._rounds())
 
+    def forget(self, round_: int) -> None:
+        """Drop what was trained after `round_` and is nobody's future any more."""
+        for known in self._rounds():
+            if known > round_:
+                self._path(known).unlink()
+
     def keep(self, round_: int, tensors: Mapping[str, Tensor]) -> None:
         """Save what training of `round_` made. Later rounds, of a future that the server has left, are dropped first;
         then the oldest beyond those that are kept.
         """
-        for known in self._rounds():
-            if known > round_:
-                self._path(known).unlink()
+        self.forget(round_)
         rounds = [known for known in self._rounds() if known < round_]
         base = rounds[-1] if rounds else 0
         held = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}

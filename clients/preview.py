@@ -11,7 +11,6 @@ import yaml
 from flwr.app import Context, RecordDict
 
 from clients.app import answer_evaluation, answer_round
-from clients.budget import spent_so_far
 from clients.defaults import default_settings
 from clients.journal import answers
 from clients.settings import SiteSettings, load_settings
@@ -21,7 +20,7 @@ from fed_fsad.config import Config, Federation
 from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.messages import Instruction
 from fed_fsad.methods.method import travelling
-from fed_fsad.privacy.account import LEDGER
+from fed_fsad.privacy.account import LEDGER, spent_so_far
 from fed_fsad.privacy.policy import Policy, load_policy
 from fed_fsad.privacy.terms import agreed
 from fed_fsad.residents import resident
@@ -71,7 +70,7 @@ def preview(path: Path, config: Config | None, observer: Observer) -> Preview:
     settings = load_settings(path)
     policy = agreed(load_policy(settings.policy), config.privacy.asked if config else None)
     private = policy.privacy != "off"
-    before = spent_so_far(settings.state, policy) if private else 0.0
+    before = spent_so_far(settings.state) if private else 0.0
     with tempfile.TemporaryDirectory() as folder:
         copy = _copied(settings, Path(folder))
         context = Context(1, 1, {"site-config": str(copy)}, RecordDict(), {})
@@ -86,7 +85,7 @@ def preview(path: Path, config: Config | None, observer: Observer) -> Preview:
             bytes=sum(len(array.data) for record in content.array_records.values() for array in record.values()),
             stays=STAYS + UNDER_PRIVACY * private,
             trouble=answers(state)[-1]["trouble"],
-            epsilon=(before, spent_so_far(state, policy)) if private else None,
+            epsilon=(before, spent_so_far(state)) if private else None,
         )
 
 

@@ -4,17 +4,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from clients import service
-from clients.budget import spent_so_far
 from clients.journal import answers
 from clients.settings import SiteSettings
+from fed_fsad.privacy.account import LEDGER, spent_so_far
 from fed_fsad.privacy.policy import load_policy
 
 
 @dataclass(frozen=True)
 class SiteStatus:
     """pid, since: None when it does not run. last: the last answer, as in answers.jsonl. rounds: answered with an
-    update. epsilon, budget: spent and allowed, None without privacy. trouble: the last answer with a warning or error.
-    lost: why the server is out of reach, as far as Flower's output tells.
+    update. epsilon: spent in the ledger, None where there is none and the policy asks for none. budget: the policy's,
+    None where it asks for no privacy; a server may ask for less in a run. trouble: the last answer with a warning or
+    error. lost: why the server is out of reach, as far as Flower's output tells.
     """
 
     name: str
@@ -46,6 +47,6 @@ def status(settings: SiteSettings) -> SiteStatus:
         rounds=sum(line.get("status") == "ok" for line in given),
         last=given[-1] if given else None,
         trouble=troubled[-1] if troubled else None,
-        epsilon=spent_so_far(state, policy) if private else None,
+        epsilon=spent_so_far(state) if private or (state / LEDGER).exists() else None,
         budget=policy.epsilon if private else None,
     )

@@ -90,16 +90,18 @@ def _fedrep(
 def _scaffold(
     site: Site, instruction: Instruction, method: Method, rows: Rows, parts: tuple[str, ...], on_step: OnStep
 ) -> Trained:
-    """The site's variates are those of the last round it trained in, and lie beside its other state."""
+    """The site's variates are those of its last round that entered the server's, and lie beside its other state."""
     settings, stream = instruction.settings[method.name], (instruction.seed, site.name, instruction.round)
     zeros = {name: torch.zeros_like(value) for name, value in received(instruction, method).items()}
     kept = LocalParts(site.state, instruction.run, f"{method.name}.variates")
-    own = {name: value.to(zeros[name].device) for name, value in kept.before(instruction.round, zeros).items()}
+    before = kept.before(instruction.entered + 1, zeros)
+    own = {name: value.to(zeros[name].device) for name, value in before.items()}
     told = instruction.variates.get(method.name, zeros)
     if told.keys() != zeros.keys():
         raise MalformedMessage(f"the control variates sent for {method.name} are not those of its tensors")
     variates = ControlVariates({name: told[name].to(zero.device) for name, zero in zeros.items()}, own)
     log = train(method, settings, rows, parts=parts, stream=stream, correct=variates, on_step=on_step)
     after = variates.next()
+    kept.forget(instruction.entered)
     kept.keep(instruction.round, after)
     return Trained(log, {name: (after[name] - own[name]).detach() for name in after})

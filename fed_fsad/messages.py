@@ -51,7 +51,8 @@ class Instruction:
     own evaluation of these tensors; None = not asked. insecure_noise_seed: tests only. texts: by method, a hash of the
     texts that the tensors belong to, which a site must read as well. example: privacy that every site is asked to make.
     hospital: privacy that the server promises to make of the updates. local: how the sites train. variates: SCAFFOLD's
-    control variates of the server, by method, empty for any other training.
+    control variates of the server, by method, empty for any other training. entered: the last round whose step of this
+    site's own variates they hold; 0 = none.
     """
 
     run: str
@@ -70,6 +71,7 @@ class Instruction:
     hospital: HospitalTerms | None = None
     local: LocalTraining = field(default_factory=LocalTraining)
     variates: Mapping[str, Tensors] = field(default_factory=dict)
+    entered: int = 0
 
     def pack(self) -> RecordDict:
         """As Flower records: one ArrayRecord per method and part, one ConfigRecord for the rest."""
@@ -81,6 +83,7 @@ class Instruction:
             "seed": self.seed,
             "threads": self.threads,
             "cohort": self.cohort,
+            "entered": self.entered,
             "settings": json.dumps({name: block.model_dump(mode="json") for name, block in self.settings.items()}),
             "texts": json.dumps(dict(self.texts)),
             "local": self.local.model_dump_json(),
@@ -102,7 +105,7 @@ class Instruction:
         try:
             blocks = json.loads(str(config["settings"]))
             settings = {name: methods.settings_type(name).model_validate(block) for name, block in blocks.items()}
-            keys = ("round", "rounds", "attempt", "seed", "threads", "cohort")
+            keys = ("round", "rounds", "attempt", "seed", "threads", "cohort", "entered")
             numbers = {key: int(str(config[key])) for key in keys}
             asked = config.get("evaluation")
             evaluation = None if asked is None else EvaluationSettings.model_validate_json(str(asked))
@@ -114,8 +117,11 @@ class Instruction:
         except (KeyError, ValueError, AttributeError, UserError) as error:
             raise MalformedMessage(f"the instruction is incomplete ({type(error).__name__})") from error
         counted = [numbers[key] for key in ("rounds", "attempt", "threads", "cohort")]
-        if not 1 <= numbers["round"] <= numbers["rounds"] or min(counted) < 1:
-            raise MalformedMessage("the instruction's round, rounds, attempt, threads or cohort is out of range")
+        in_order = 0 <= numbers["entered"] < numbers["round"] <= numbers["rounds"]
+        if not in_order or min(counted) < 1:
+            raise MalformedMessage(
+                "the instruction's round, rounds, attempt, threads, cohort or entered is out of range"
+            )
         noise_seed = config.get("insecure-noise-seed")
         return cls(
             run=run,

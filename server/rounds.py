@@ -97,7 +97,7 @@ class Coordinator:
         self._tensors = {method: dict(own) for method, own in checkpoint.tensors.items()}
         moments, variates = kept_of(checkpoint.moments)
         self._aggregator.restore(moments)
-        self._variates.restore(variates)
+        self._variates.restore(variates, checkpoint.standing.get("variates", {}))
         if self._hospital:
             self._hospital.restore(checkpoint.standing.get("hospital_privacy", {}))
         self._standing.restore(checkpoint.standing)
@@ -106,6 +106,7 @@ class Coordinator:
 
     def _checkpoint(self) -> Checkpoint:
         moments, standing = self._aggregator.state() | self._variates.state(), self._standing.state()
+        standing["variates"] = self._variates.entered
         if self._hospital:
             standing["hospital_privacy"] = self._hospital.state()
         texts = self._scorer.texts
@@ -152,11 +153,12 @@ class Coordinator:
         evaluate = attempt == 1 and (self._round - 1) % self._config.evaluation.every == 0
         instruction = self._instruction(max(1, len(chosen)), attempt, evaluate)
         watching = [site for site in present if evaluate and not self._trains(site)]
+        told = self._variates.told(instruction, chosen)
         for site in chosen:
             self._observer({"kind": "asked", "round": self._round, "site": site})
         tried = self._ask(
             [
-                *(Question(site, present[site], instruction) for site in chosen),
+                *(Question(site, present[site], told[site]) for site in chosen),
                 *(Question(site, present[site], instruction, trains=False) for site in watching),
             ]
         )

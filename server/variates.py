@@ -21,6 +21,7 @@ class Variates:
     def __init__(self, start: Mapping[str, Tensors], sites: int) -> None:
         """start: the tensors that travel, by method; c starts as zeros of their shapes. sites: N."""
         self._sites = sites
+        self._entered: dict[str, int] = {}
         self.sent = {
             method: {name: torch.zeros_like(tensor) for name, tensor in own.items()} for method, own in start.items()
         }
@@ -28,16 +29,34 @@ class Variates:
     def add(self, replies: Sequence[Reply]) -> None:
         """Enter a round's steps, in the order of the sites' names."""
         for reply in sorted(replies, key=lambda reply: reply.site):
+            if reply.variates:
+                self._entered[reply.site] = reply.round
             for method, steps in reply.variates.items():
                 own = self.sent[method]
                 self.sent[method] = own | {name: own[name] + step / self._sites for name, step in steps.items()}
+
+    def told(self, instruction: Instruction, sites: Sequence[str]) -> dict[str, Instruction]:
+        """What each site is sent: the round of its last step that c holds is its own matter, all else is common.
+
+        A site goes on from its variate of that round. So c stays the mean of all variates where an update was rejected
+        or came too late. Equal instructions are one object.
+        """
+        own = {site: self._entered.get(site, 0) for site in sites}
+        each = {entered: replace(instruction, entered=entered) for entered in sorted(set(own.values()))}
+        return {site: each[entered] for site, entered in own.items()}
+
+    @property
+    def entered(self) -> dict[str, int]:
+        """By site: the round of its last step that c holds; for a checkpoint."""
+        return dict(sorted(self._entered.items()))
 
     def state(self) -> dict[str, Tensor]:
         """Flat, for a checkpoint."""
         return {f"{PREFIX}|{method}|{name}": value for method, own in self.sent.items() for name, value in own.items()}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state()` gave."""
+    def restore(self, state: Mapping[str, Tensor], entered: Mapping[str, int]) -> None:
+        """Put back what `state()` and `entered` gave."""
+        self._entered = dict(entered)
         for key, value in state.items():
             _, method, name = key.split("|")
             self.sent[method][name] = value

@@ -15,8 +15,17 @@ def run_on_ray(config: Config, run: RunDir, progress: Progress) -> None:
     write_app(home / "app", config.name)
     superlink.start(["--insecure", "--simulation"])
     try:
-        nodes = f"num-supernodes={len(config.hospitals)} client-resources-num-cpus={config.threads}"
-        identity = superlink.submit(home / "app", run, "--federation-config", nodes)
+        identity = superlink.submit(home / "app", run, "--federation-config", resources(config))
         superlink.follow(run, identity, progress)
     finally:
         superlink.daemon.stop()
+
+
+def resources(config: Config) -> str:
+    """How many nodes there are and what each works with, in the words of `flwr run --federation-config`."""
+    given = {
+        "num-supernodes": len(config.hospitals),
+        "client-resources-num-cpus": config.threads,
+        "client-resources-num-gpus": config.ray_gpus,
+    }
+    return " ".join(f"{key}={value}" for key, value in given.items())

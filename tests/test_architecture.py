@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("fed_fsad", "server", "clients", "simulations", "pretraining")
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("fed_fsad", "fed_fsad.errors", "fed_fsad.seeds", "fed_fsad.durable", "fed_fsad.names", "fed_fsad.explain",
-     "fed_fsad.switches", "fed_fsad.daemon", "fed_fsad.tied"),
+     "fed_fsad.switches", "fed_fsad.daemon", "fed_fsad.tied", "fed_fsad.quick_yaml"),
     ("fed_fsad.assets",),
     ("fed_fsad.data",),
     ("fed_fsad.methods",),

@@ -4,15 +4,17 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from clients.budget import spent_so_far
 from clients.check.line import Line, fail, ok, warn
 from clients.settings import SiteSettings, connection
 from fed_fsad import methods
 from fed_fsad.errors import LedgerDamaged
+from fed_fsad.privacy.account import LEDGER, spent_so_far
+from fed_fsad.privacy.accounting import printed
 from fed_fsad.privacy.policy import load_policy
 
 LITTLE_LEFT, SPENT = 0.1, 1e-3
 """Parts of the budget."""
+KNOWN_IN_A_RUN = "whether a server asks for more privacy is known in a run only (site preview --config)"
 
 
 def policy(site: SiteSettings) -> Line:
@@ -35,14 +37,16 @@ def policy(site: SiteSettings) -> Line:
 def budget(site: SiteSettings) -> Line:
     """The ledger can be believed, and something of the budget is left."""
     own = load_policy(site.policy)
-    if own.privacy == "off":
-        return ok("no budget: the policy asks for no privacy noise")
+    if own.privacy == "off" and not (site.state / LEDGER).exists():
+        return ok(f"no budget: the policy asks for no privacy noise; {KNOWN_IN_A_RUN}")
     try:
-        spent = spent_so_far(site.state, own)
+        spent = spent_so_far(site.state)
     except LedgerDamaged as error:
         return fail(str(error), "restore the state folder from a backup; a new ledger would forget what was spent")
+    if own.privacy == "off":
+        return ok(f"ε = {printed(spent)} spent under what servers asked for; the policy sets no budget")
     left = round(max(own.epsilon - spent, 0.0), 4)
-    text = f"ε = {spent:.3g} of {own.epsilon:g} spent, {left:.3g} left"
+    text = f"ε = {printed(spent)} of {own.epsilon:g} spent, {left:.3g} left; {KNOWN_IN_A_RUN}"
     if left < SPENT * own.epsilon:
         return fail(text, "nothing more can be trained; only a larger epsilon, a weaker guarantee, would change that")
     if left < LITTLE_LEFT * own.epsilon:

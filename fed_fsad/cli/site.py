@@ -150,6 +150,7 @@ def status(site: SiteFile, as_json: AsJson = False) -> None:
     The exit code is 0 when it runs and 3 when it does not.
     """
     from clients.status import status as status_of
+    from fed_fsad.privacy.accounting import printed
 
     found = status_of(_settings(site))
     if as_json:
@@ -166,7 +167,13 @@ def status(site: SiteFile, as_json: AsJson = False) -> None:
             typer.echo(f"last      round {last['round']} at {last['time']}: {last['status']}{reason}")
         if found.epsilon is not None and found.budget is not None:
             left = max(found.budget - found.epsilon, 0)
-            typer.echo(f"privacy   ε = {found.epsilon:.3g} of {found.budget:g} spent, {left:.3g} left")
+            typer.echo(
+                f"privacy   ε = {printed(found.epsilon)} of {found.budget:g} spent, {left:.3g} left by the policy"
+            )
+        elif found.epsilon is not None:
+            typer.echo(
+                f"privacy   ε = {printed(found.epsilon)} spent under what servers asked for; no budget of its own"
+            )
         if trouble := found.trouble:
             typer.echo(f"trouble   round {trouble['round']} at {trouble['time']}: {trouble['trouble']}")
     raise typer.Exit(0 if found.pid else NOT_RUNNING)

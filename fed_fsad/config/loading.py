@@ -12,12 +12,10 @@ from fed_fsad.config.schema import Config
 from fed_fsad.data.settings import CollectionData, DataSettings, FolderData
 from fed_fsad.errors import ConfigError
 from fed_fsad.explain import explain
-
-_Quick: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Ten times as quick where PyYAML was built with it: a thousand hospitals make a long text."""
+from fed_fsad.quick_yaml import Loader
 
 
-class _StrictLoader(_Quick):
+class _StrictLoader(Loader):
     """YAML in which a key written twice is an error instead of a silent overwrite."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

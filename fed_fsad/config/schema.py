@@ -117,6 +117,7 @@ class Config(Settings):
     seed: int = Field(0, ge=0, lt=2**62)
     threads: int = Field(1, ge=1, description="torch threads; part of what makes two runs equal to the last bit")
     engine: Literal["inprocess", "ray"] = "inprocess"
+    ray_gpus: float = Field(0.0, ge=0, description="engine ray: GPUs per site at work; 0.25 = four sites share one")
     machine: MachineSettings = MachineSettings()
     methods: Mapping[str, SerializeAsAny[InstanceOf[TrainingSettings]]] = Field(min_length=1)
     data: DataSettings

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from fed_fsad.data.episodes import Episode, EpisodeSpec
 from fed_fsad.data.features import Features, Rows
@@ -139,6 +139,13 @@ class Method(ABC):
         trained part always looks at images has none.
         """
         yield ()
+
+    @property
+    def network(self) -> nn.Module | None:
+        """Modules that hold all trainable tensors and that `losses` runs through, so that gradients of many records can
+        be taken at once; None where `losses` asks what an image is.
+        """
+        return None
 
     @abstractmethod
     def fit_support(self, support: Rows, task: str) -> SupportBank:

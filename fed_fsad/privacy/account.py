@@ -50,16 +50,33 @@ def read_account(folder: Path) -> Account:
     path = folder / LEDGER
     if not path.is_file():
         raise DataError(f"{folder} holds no {LEDGER}; name a site's state folder (nothing was released if it is new)")
-    with copy_of(path) as copy:
+    with _copy_of(path) as copy:
         header = _header(copy)
+        if header is None:
+            raise damaged(path, 1)
         with Ledger.open(copy, unit=header.unit, delta=header.delta, epsilon=math.inf) as ledger:
             shares = tuple(_share(run, ledger.charges, ledger.delta) for run in _runs(ledger.charges))
             noise = {method: _noise(method, records, ledger.charges) for method, records in ledger.records.items()}
             return Account(path, ledger.unit, ledger.delta, ledger.epsilon, ledger.insecure_releases, shares, noise)
 
 
+def spent_so_far(folder: Path) -> float:
+    """ε under the ledger in a state folder, whatever its unit and δ, which are those of the rounds that were paid for;
+    0 where no ledger was begun. Raises LedgerDamaged.
+    """
+    path = folder / LEDGER
+    if not path.exists():
+        return 0.0
+    with _copy_of(path) as copy:
+        header = _header(copy)
+        if header is None:
+            return 0.0
+        with Ledger.open(copy, unit=header.unit, delta=header.delta, epsilon=math.inf) as ledger:
+            return ledger.epsilon
+
+
 @contextmanager
-def copy_of(path: Path) -> Iterator[Path]:
+def _copy_of(path: Path) -> Iterator[Path]:
     """A copy of a ledger to open in its place; errors name the original."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / LEDGER
@@ -72,12 +89,14 @@ def copy_of(path: Path) -> Iterator[Path]:
             raise PolicyRefusal(error.code, str(error).replace(str(copy), str(path))) from error
 
 
-def _header(path: Path) -> Header:
+def _header(path: Path) -> Header | None:
+    """None in a ledger that was never begun."""
     file = LedgerFile(path)
     file.close()
-    if not file.lines or not isinstance(file.lines[0], Header):
+    first = file.lines[0] if file.lines else None
+    if first is not None and not isinstance(first, Header):
         raise damaged(path, 1)
-    return file.lines[0]
+    return first
 
 
 def _runs(charges: tuple[Charge, ...]) -> list[str]:

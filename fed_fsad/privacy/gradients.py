@@ -10,10 +10,11 @@ from torch import Tensor
 from fed_fsad.data.episodes import Episode
 from fed_fsad.methods.method import Method
 from fed_fsad.privacy.noise import Noise
+from fed_fsad.privacy.vectorised import gradients_at_once
 
 TOGETHER = 16
-"""Records whose gradients one vectorised pull-back (vmap) carries through what they share, off the CPU. On a CPU one at
-a time is faster (docs/privacy-accounting.md); a GPU waits for launches, which this makes fewer."""
+"""Records whose gradients one vectorised pull-back (vmap) makes off the CPU, whole or through what they share. On a CPU
+one at a time is faster (docs/privacy-accounting.md); a GPU waits for launches, which this makes fewer."""
 _SLACK = 2e-7
 """By how much less than C a gradient becomes: rounding to float32 must not make it longer again."""
 
@@ -117,21 +118,25 @@ def record_gradients(
     """The gradient of every record's mean loss, in the order of their numbers within each task.
 
     What no image changes is computed once for all records of the same tasks, and pulled back through for `together`
-    records at a time: the chain rule, cut where the images come in. No graph holds two records' images, so NaN in one
-    never reaches another.
+    records at a time: the chain rule, cut where the images come in. Where there is no such thing, `together` records of
+    a method that allows it are computed side by side. NaN in one record never reaches another.
     """
     for records in _of_same_tasks(episode):
         first = select_records(episode, records[:1])
         with method.shared(first.rows.samples) as cuts:
             outcomes, leaves = [outcome for outcome, _ in cuts], [leaf for _, leaf in cuts]
             for start in range(0, len(records), together):
-                own = [_own(method, episode, r, [*parameters, *leaves]) for r in records[start : start + together]]
+                alone = [select_records(episode, [record]) for record in records[start : start + together]]
+                if together > 1 and not cuts and (network := method.network) is not None:
+                    yield from gradients_at_once(method, network, alone, parameters)
+                    continue
+                own = [_own(method, record, [*parameters, *leaves]) for record in alone]
                 direct, into = [g[: len(parameters)] for g in own], [g[len(parameters) :] for g in own]
                 yield from map(_plus, direct, _pulled_back(outcomes, parameters, into)) if cuts else direct
 
 
-def _own(method: Method, episode: Episode, record: int, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    loss = method.losses(select_records(episode, [record])).mean()
+def _own(method: Method, record: Episode, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    loss = method.losses(record).mean()
     return torch.autograd.grad(loss, tensors, allow_unused=True, materialize_grads=True)
 
 

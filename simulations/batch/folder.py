@@ -77,4 +77,4 @@ def code() -> str:
     digest = hashlib.sha256()
     for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
-    return f"{__version__}+{digest.hexdigest()[:12]}"
+    return f"{__version__}+{digest.hexdigest()[:8]}"

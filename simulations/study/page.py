@@ -118,10 +118,9 @@ def _series(
 def _tables(findings: Findings, best: Line, shots: Sequence[int], name: str) -> Iterator[Table]:
     every = [replace(best, shots=k) for k in (shots if findings.settings.drawn == "shots" else [best.shots])]
     columns = [_short(axis) for axis in findings.settings.axes]
-    rows = [_arms(findings, line, point) for line in every for point in findings.points]
-    detectors = findings.detectors(best.method)
-    heads = [entry_title(d) + ("" if d == "federated" else ", and federated less it") for d in detectors]
-    made = table(f"{name}-arms", "Federated against the others", [*columns, "K", *heads], rows, len(columns) + 1)
+    rows = [row for line in every for point in findings.points for row in _arms(findings, line, point)]
+    heads = [*columns, "trained as", "K", "figure", "federated less it", ""]
+    made = table(f"{name}-arms", "Federated against the others", heads, rows, len(columns) + 1)
     yield from filter(None, [made])
     for axis in findings.settings.axes:
         first = findings.settings.axes[axis][0]
@@ -133,13 +132,15 @@ def _tables(findings: Findings, best: Line, shots: Sequence[int], name: str) -> 
         yield from filter(None, [made])
 
 
-def _arms(findings: Findings, best: Line, point: tuple[str, ...]) -> list[Box]:
+def _arms(findings: Findings, best: Line, point: tuple[str, ...]) -> Iterator[list[Box]]:
+    """A row per detector that was measured at a point: its figure, and what the federation has more than it."""
     own = findings.lines.get(replace(best, point=point))
-    boxes = [Box(label) for label in point] + [Box(str(best.shots), best.shots)]
     for detector in findings.detectors(best.method):
-        other = findings.lines.get(replace(best, point=point, detector=detector))
-        boxes.append(_box(other, None if detector == "federated" or not (own and other) else gain(own, other)))
-    return boxes
+        if (other := findings.lines.get(replace(best, point=point, detector=detector))) is None:
+            continue
+        less = gain(own, other) if own and detector != "federated" else None
+        what = [*map(Box, point), Box(entry_title(detector)), Box(str(best.shots), best.shots)]
+        yield [*what, _figure(other), *_difference(less)]
 
 
 def _moved(findings: Findings, best: Line, axis: str) -> Iterator[list[Box]]:
@@ -150,19 +151,18 @@ def _moved(findings: Findings, best: Line, axis: str) -> Iterator[list[Box]]:
         own, reference = (findings.lines.get(replace(best, point=p)) for p in (point, start))
         if point == start or own is None or reference is None or (moved := gain(own, reference)) is None:
             continue
-        told = Box(difference(moved.value), moved.value, interval(moved.interval, True))
-        labels = [Box(label) for label in point]
-        yield [*labels, Box(str(best.shots), best.shots), _box(own, None), told, Box(VERDICTS[moved.verdict])]
+        yield [*map(Box, point), Box(str(best.shots), best.shots), _figure(own), *_difference(moved)]
 
 
-def _box(own: BySeed | None, less: Gain | None) -> Box:
-    """A figure with its interval, and what the federation has more than it."""
-    if own is None:
-        return Box("–")
+def _figure(own: BySeed) -> Box:
     found = mean(own)
-    parts = [interval(found.interval)] if found.interval else []
-    parts += [f"{difference(less.value)} ({interval(less.interval, True)}) {VERDICTS[less.verdict]}"] if less else []
-    return Box(score(found.value), found.value, "; ".join(parts))
+    return Box(score(found.value), found.value, interval(found.interval) if found.interval else "")
+
+
+def _difference(less: Gain | None) -> tuple[Box, Box]:
+    if less is None:
+        return Box(""), Box("")
+    return Box(difference(less.value), less.value, interval(less.interval, True)), Box(VERDICTS[less.verdict])
 
 
 def _at(findings: Findings, point: tuple[str, ...], axes: Sequence[str]) -> list[str]:

@@ -12,6 +12,8 @@ from simulations.study.compare import Mean
 
 WIDTH, HEIGHT = 400.0, 240.0
 DASHED = "–"
+ASIDE = 0.05
+"""How far lines stand aside of each other, so that their bars can be told apart; values are 1 apart."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,17 @@ class Series:
 def against(ticks: Sequence[str], axis: str, series: Sequence[Series], name: str, title: str) -> Chart:
     """Values of the axis stand evenly spaced in the order of the file; bars are 95 % intervals."""
     figure, axes = svg.canvas(WIDTH, HEIGHT)
+    trained = [one for one in series if one.trained]
     for i, one in enumerate(series):
         at = sorted(one.means)
         values = [one.means[place].value for place in at]
         if one.trained:
-            axes.plot(at, values, color=colour(i), marker=marker(i), markersize=4.5, linewidth=1.8, clip_on=False)
-            for place in at:
+            aside = ASIDE * (trained.index(one) - (len(trained) - 1) / 2)
+            shown = [place + aside for place in at]
+            axes.plot(shown, values, color=colour(i), marker=marker(i), markersize=4.5, linewidth=1.8, clip_on=False)
+            for x, place in zip(shown, at, strict=True):
                 if ends := one.means[place].interval:
-                    axes.vlines(place, *ends, color=colour(i), linewidth=1, alpha=0.6)
+                    axes.vlines(x, *ends, color=colour(i), linewidth=1, alpha=0.6)
         else:
             axes.plot(at, values, color=colour(i), linewidth=1.2, linestyle=(0, (4, 3)))
     axes.set_xticks(range(len(ticks)), ticks)

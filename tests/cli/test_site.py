@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from clients.check import Line
+from fed_fsad.privacy.ledger import Ledger
+from fed_fsad.privacy.lines import Request
 from tests.cli.test_cli import _wide_plain_terminal, called
 from tests.clients.test_service import site
 
@@ -123,7 +125,7 @@ def test_start_status_and_stop_of_a_site(monkeypatch: Patch, capsys: Capture, si
     (policy.parent / "says").write_text("SuperNode ID: 42")
     policy.write_text("privacy: example\nepsilon: 8\n")
     code, out, _ = called(monkeypatch, capsys, "site", "status", path)
-    assert (code, "not running" in out, "ε = 0 of 8 spent, 8 left" in out) == (3, True, True)
+    assert (code, "not running" in out, "ε = 0 of 8 spent, 8 left by the policy" in out) == (3, True, True)
     code, out, _ = called(monkeypatch, capsys, "site", "start", path)
     assert (code, "is connected to the server" in out) == (0, True), out
     code, _, err = called(monkeypatch, capsys, "site", "start", path)
@@ -136,6 +138,11 @@ def test_start_status_and_stop_of_a_site(monkeypatch: Patch, capsys: Capture, si
         assert said in out
     shown = json.loads(called(monkeypatch, capsys, "site", "status", path, "--json")[1])
     assert (shown["connected"], shown["rounds"], shown["last"]["round"], shown["budget"]) == (True, 0, 3, 8.0)
+    with Ledger.open(policy.parent / "state" / "ledger.jsonl", unit="patient", delta=1e-6, epsilon=4) as ledger:
+        ledger.charge(Request(run="r", round=1, method="m", key="k"), "x", releases=1, sigma=2.0, secure=True)
+    policy.write_text("privacy: off\n")
+    out = called(monkeypatch, capsys, "site", "status", path)[1]
+    assert "spent under what servers asked for; no budget of its own" in out
     assert "is stopped" in called(monkeypatch, capsys, "site", "stop", path)[1]
     assert "was not running" in called(monkeypatch, capsys, "site", "stop", path)[1]
 

@@ -152,6 +152,18 @@ def spend(site: Path, share: float) -> None:
         ledger.charge(request, "digest", releases=1, sigma=sigma, secure=True)
 
 
+def asked_for(site: Path) -> None:
+    """A ledger that a server's terms began, at a site whose policy asks for nothing."""
+    spend(site, 0.5)
+    (site / "policy.yaml").write_text("privacy: off\n")
+
+
+def tightened(site: Path) -> None:
+    """The policy's terms as a server made them stricter: another δ stands in the ledger."""
+    spend(site, 0.5)
+    (site / "policy.yaml").write_text(PRIVATE + "delta: 1e-4\n")
+
+
 def lose_key(site: Path) -> None:
     (site / "node.key").unlink()
 
@@ -202,6 +214,8 @@ def no_server(site: Path) -> None:
         (lambda site: spend(site, 1), "ledger", "fail", "of 8 spent, 0", "nothing more can be trained", []),
         (lambda site: spend(site, 0.95), "ledger", "warn", "ε = 7.6 of 8 spent, 0.4 left", "not be enough", []),
         (lambda site: spend(site, 0.5), "ledger", "ok", "ε = 4 of 8 spent, 4 left", "", []),
+        (asked_for, "ledger", "ok", "ε = 4 spent under what servers asked for; the policy sets no budget", "", []),
+        (tightened, "ledger", "ok", "ε = 4 of 8 spent, 4 left; whether a server asks for more", "", []),
         (lose_key, "node key", "fail", "there is no key", "site keygen", []),
         (open_key, "node key", "fail", "others may read", "chmod 600", []),
         (garble_key, "node key", "fail", "holds no private key", "node.key", []),

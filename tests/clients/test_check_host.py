@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.budget import spent_so_far
 from clients.check import Line
-from fed_fsad.privacy.policy import Policy
+from fed_fsad.privacy.account import spent_so_far
 from tests.clients.test_check import _imported, lines, site, spend, tried
 
 __all__ = ["_imported", "site", "tried"]
@@ -118,10 +117,9 @@ def test_looking_at_the_ledger_neither_waits_for_it_nor_changes_it(site: Path) -
     path = site / "state/ledger.jsonl"
     path.write_bytes(path.read_bytes() + b'{"kind": "charge", "torn')
     before = path.read_bytes()
-    policy = Policy(privacy="example", epsilon=8, delta=1e-5)
     with path.open("ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert spent_so_far(site / "state", policy) == pytest.approx(4, rel=1e-3)
+        assert spent_so_far(site / "state") == pytest.approx(4, rel=1e-3)
     assert path.read_bytes() == before
 
 

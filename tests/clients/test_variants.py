@@ -126,12 +126,25 @@ def test_scaffold_corrects_by_its_variates_and_sends_their_step(tmp_path: Path) 
     close(first.tensors[NAME], expected)
     close(first.variates[NAME], mean, atol=2e-6)
     assert first.variates[NAME].keys() == first.tensors[NAME].keys()
-    again = [ask(context, asked(config, "scaffold", 2, variates={NAME: server})) for _ in range(2)]
+    sent = replace(asked(config, "scaffold", 2, variates={NAME: server}), entered=1)
+    again = [ask(context, sent) for _ in range(2)]
     expected, later = by_hand(config, start, lambda n, w, g: g + server[n] - mean[n], stream=("north", 2))
     close(again[0].tensors[NAME], expected)
     close(again[0].variates[NAME], {name: later[name] - mean[name] for name in mean}, atol=4e-6)
     assert all(torch.equal(again[0].variates[NAME][n], again[1].variates[NAME][n]) for n in mean), "asked twice"
     close(kept(context, "variates", config, after=2), later)
+
+
+def test_scaffold_goes_back_to_the_last_variate_that_the_server_has(tmp_path: Path) -> None:
+    context, config = opened(tmp_path)
+    sent = [replace(asked(config, "scaffold", i + 1), entered=min(i, 1)) for i in range(8)]
+    first, rejected, after = (ask(context, one).variates[NAME] for one in sent[:3])
+    one, three = kept(context, "variates", config, after=1), kept(context, "variates", config, after=3)
+    assert apart(first, rejected)
+    assert all(torch.equal(after[name], three[name] - one[name]) for name in after)
+    for one_more in sent[3:]:  # as many as the site would keep, and none of them enters
+        ask(context, one_more)
+    close(kept(context, "variates", config, after=1), one)
 
 
 def test_scaffold_sends_variates_of_allowed_parts_only(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The picture of who was dealt what."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ def test_many_hospitals_lose_their_names_and_right_labels_their_ring() -> None:
     chart = picture([Share(f"site-{i:02d}", "oct", "", 2, 0) for i in range(40)], "shares")
     assert chart is not None
     assert "site-07" not in chart.svg
+    few = picture([Share(f"site-{i:02d}", "oct", "", 2, 0) for i in range(12)], "shares")
+    assert few is not None
+    widths = [int(re.findall(r'viewBox="0 0 (\d+)', one.svg)[0]) for one in (few, chart)]
+    assert widths == [400, 850], "half the page, and all of it"
     assert [key.label for key in chart.keys] == ["images"]
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from fed_fsad.cli.simulate import print_result
 from fed_fsad.config import load_config, parse_config
 from fed_fsad.privacy.account import LEDGER, read_account
+from fed_fsad.privacy.audit.finding import HOLDS
 from fed_fsad.privacy.guarantees import SIDE_BY_SIDE, SUMS_TO_THE_SERVER, TO_THE_SERVER, guarantees
 from fed_fsad.progress import PlainProgress
 from simulations.simulate import simulate
@@ -157,3 +158,11 @@ def test_four_hospitals_with_four_policies_are_each_stated_correctly(
     code, out, _ = called(monkeypatch, capsys, "privacy", "explain", str(run.path))
     said = [f"{name}: {told['guarantee']}" for name, told in sites.items()]
     assert (code, out.splitlines()) == (0, [*said, f"hospital level: {central['claim']}", SIDE_BY_SIDE])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, out, _ = called(monkeypatch, capsys, "privacy", "audit", str(tmp_path), "--checks", "noise,removal")
+    assert code == 0
+    for bound in ("st-anna: context, image-level ε = 8", "hillcrest: context, patient-level ε = 2", "lakeside: cont"):
+        assert f"sdmad at {bound}" in out
+    assert "riverside" not in out, "nothing was claimed there"
+    assert out.count(HOLDS) == 6
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -3,16 +3,18 @@
 import csv
 import hashlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load
 
 from fed_fsad import methods
 from fed_fsad.config import parse_config
 from fed_fsad.errors import ConfigError
-from fed_fsad.methods.method import part_of
+from fed_fsad.methods.method import digest, part_of
 from fed_fsad.progress import PlainProgress
 from fed_fsad.rundir import Resume, RunDir
 from server.checkpoint import load_checkpoint
@@ -40,8 +42,9 @@ def one_round_back(run: RunDir) -> None:
     """What a server finds that lost its last round while its sites kept theirs."""
     (run.checkpoints / "round-0003.safetensors").unlink()
     latest, second = run.checkpoints / "latest.json", run.checkpoints / "round-0002.safetensors"
-    digest = hashlib.sha256(second.read_bytes()).hexdigest()
-    told = json.loads(latest.read_text(encoding="utf-8")) | {"round": 2, "file": second.name, "sha256": digest}
+    sha256 = hashlib.sha256(second.read_bytes()).hexdigest()
+    told = json.loads(latest.read_text(encoding="utf-8")) | {"round": 2, "file": second.name, "sha256": sha256}
+    told["standing"]["variates"] = dict.fromkeys(told["standing"]["variates"], 2)
     latest.write_text(json.dumps(told), encoding="utf-8")
 
 
@@ -76,6 +79,26 @@ def test_fedbn_leaves_normalisation_at_the_sites_and_fine_tuning_a_model(tmp_pat
     report = (run.path / "report.html").read_text(encoding="utf-8")
     assert "How the train images were dealt out" in report
     assert "wrong labels among them" in report
+
+
+def tensors(run: RunDir) -> dict[str, str]:
+    """A digest of the tensors in every file of `everything`; names without the run's own id."""
+    found = {}
+    for name, content in everything(run).items():
+        place = "/".join(part for part in Path(name).parts if not re.fullmatch("[0-9a-f]{16}", part))
+        found[place] = digest(load(content))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("local", ["{name: scaffold}", "{name: fedbn, fine_tune: 1}"])
+def test_ray_and_the_process_itself_give_equal_bits(tmp_path: Path, local: str) -> None:
+    chosen = (f"federation.local={local}", "federation.rounds=2", "evaluation.every=2")
+    here, ray = finished(tmp_path / "here", *chosen), finished(tmp_path / "ray", *chosen, "engine=ray")
+    assert tensors(here) == tensors(ray)
+    assert sum(name.startswith("sites/site-02") for name in tensors(here)) >= 1
+    assert here.summary()["methods"] == ray.summary()["methods"]
+    assert here.summary()["sites"]["site-01"]["evaluation"] == ray.summary()["sites"]["site-01"]["evaluation"]
 
 
 @pytest.mark.parametrize(

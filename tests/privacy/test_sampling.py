@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from scipy.stats import binomtest, chi2
 from torch import Tensor
 
+from fed_fsad.data.episodes import Episode
 from fed_fsad.errors import BudgetSpent
+from fed_fsad.methods.method import Method
 from fed_fsad.privacy.accounting import noise_for
 from fed_fsad.privacy.admission import claim
 from fed_fsad.privacy.composition import Releases, spent
-from fed_fsad.privacy.gradients import clipped_sum, private_gradient, select_records
+from fed_fsad.privacy.gradients import PrivateGradient, clipped_sum, private_gradient, select_records
 from fed_fsad.privacy.noise import InsecureSeededNoise, SecureNoise, drawn
 from fed_fsad.privacy.policy import Policy
 from fed_fsad.privacy.records import partition_records, private_episode
@@ -62,6 +65,24 @@ def test_the_divisor_is_the_expected_size_whatever_the_coins_say() -> None:
         assert total.records == len(chosen)
         for name in NAMES:
             torch.testing.assert_close(found.gradients[name], total.total[name] / 2.5)
+
+
+def test_training_divides_by_the_expected_size_whatever_the_coins_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    divisors, sizes = [], []
+
+    def watched(method: Method, episode: Episode, **told: Any) -> PrivateGradient:
+        divisors.append(told["records"])
+        sizes.append(len(set(episode.record.tolist())))
+        return private_gradient(method, episode, **told)
+
+    monkeypatch.setattr("fed_fsad.privacy.training.private_gradient", watched)
+    for round_ in range(1, 4):
+        with books(tmp_path, POLICY.model_copy(update={"steps_per_round": 4})) as own:
+            asked(own, round_, noise=SecureNoise(), plan=PLAN)
+    assert divisors == [RATE * RECORDS] * 12
+    assert len(set(sizes)) > 1, "and the batches were of several sizes"
 
 
 class Recorder:

@@ -45,7 +45,7 @@ TRAPS = {
     "an empty batch releases nothing": "privacy/test_gradients.py::test_no_record_still_releases_noise",
     "an empty sampled batch is free": "privacy/test_sampling.py::test_an_empty_sampled_batch_still_releases_noise",
     "dividing by the realised size": (
-        "privacy/test_sampling.py::test_the_divisor_is_the_expected_size_whatever_the_coins_say"
+        "privacy/test_sampling.py::test_training_divides_by_the_expected_size_whatever_the_coins_say"
     ),
     "sampling claimed and not done": "privacy/test_sampling.py::test_every_record_enters_by_a_coin_of_its_own",
     "noise on learn-to-weight's biases": (

@@ -92,10 +92,11 @@ def test_tensors_without_gradient_or_variate_keep_what_they_had() -> None:
 
 def test_variates_survive_a_checkpoint_beside_the_moments() -> None:
     first = Variates({"m": {"a/x": torch.zeros(2)}}, 4)
-    first.add([Reply("s", __version__, variates={"m": {"a/x": torch.full((2,), 2.0)}})])
+    first.add([Reply("s", __version__, variates={"m": {"a/x": torch.full((2,), 2.0)}}, round=3)])
     moments, ours = kept_of({"m/a|m_t|a/x": torch.ones(1), **first.state()})
     second = Variates({"m": {"a/x": torch.zeros(2)}}, 4)
-    second.restore(ours)
+    second.restore(ours, first.entered)
+    assert {site: told.entered for site, told in second.told(asked(), ["s", "t"]).items()} == {"s": 3, "t": 0}
     assert list(moments) == ["m/a|m_t|a/x"]
     assert second.sent["m"]["a/x"].tolist() == [0.5, 0.5]
 
@@ -160,6 +161,29 @@ def test_the_coordinator_sends_adds_and_keeps_them_and_leaves_out_a_bad_site(tmp
     assert {float(value.mean()) for value in ours.values()} == {2 * 3 / 4}, "two rounds of three good steps, four sites"
     rejected = [line for line in lines(run, "site") if line["status"] == "rejected"]
     assert {line["site"] for line in rejected} == {"evil"}
+
+
+def test_c_stays_the_mean_of_all_variates_where_an_update_is_rejected(tmp_path: Path) -> None:
+    """Sites whose variates are numbers of their own, by round, as LocalParts keeps them."""
+    kept: dict[str, dict[int, float]] = {site: {0: 0.0} for site in ("a", "b", "c", "d")}
+
+    def site(name: str) -> Callable[[Instruction], Reply]:
+        def answer(told: Instruction) -> Reply:
+            kept[name][told.round] = float(told.round * (1 + ord(name) - ord("a")))
+            reply = stepping(name, kept[name][told.round] - kept[name][told.entered])(told)
+            return replace(reply, tensors={}) if (name, told.round) == ("d", 2) else reply
+
+        return answer
+
+    config = config_of(list(kept), rounds=3, local="{name: scaffold}")
+    built, run, scorer = coordinator(tmp_path, {name: site(name) for name in kept}, config)
+    built.train()
+    found = load_checkpoint(run.checkpoints, run.run_id, scorer.initial())
+    assert found is not None
+    _, ours = kept_of(found.moments)
+    assert [line["site"] for line in lines(run, "site") if line["status"] == "rejected"] == ["d"]
+    assert found.standing["variates"] == dict.fromkeys(kept, 3)
+    assert {float(value.mean()) for value in ours.values()} == {3 * (1 + 2 + 3 + 4) / 4}
 
 
 def test_variates_that_nobody_asked_for_are_rejected(tmp_path: Path) -> None:

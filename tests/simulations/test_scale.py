@@ -8,22 +8,26 @@ from typing import BinaryIO
 
 import pytest
 import torch
+from flwr.common.config import parse_config_args
+from flwr.supercore.utils import simulation_config_from_json
 from torch import Tensor
 
 import server.aggregate
 import server.rounds
 from clients import site
-from fed_fsad import __version__, residents, rundir
+from fed_fsad import __version__, methods, residents, rundir
 from fed_fsad.config import Federation, parse_config
 from fed_fsad.config.schema import OF_THE_MEAN
 from fed_fsad.errors import FederationError
 from fed_fsad.messages import Reply
+from fed_fsad.progress import PlainProgress
 from fed_fsad.rundir import RunDir
 from server.aggregate import Aggregator
 from server.checkpoint import load_checkpoint
 from server.shelf import Shelf
 from simulations.grid import InProcessGrid
 from simulations.inprocess import run_inprocess
+from simulations.ray import resources
 from tests.server.fakes import FakeScorer, altered, client_of, config_of, coordinator, honest, lines
 
 UPDATE = 1 << 18
@@ -178,7 +182,7 @@ hospitals: {sites}
 
 def trained(folder: Path, text: str) -> RunDir:
     run = RunDir.create(folder, parse_config(text, "many.yaml"))
-    run_inprocess(run.config(), run, lambda event: None)
+    run_inprocess(run.config(), run, PlainProgress())
     return run
 
 
@@ -189,13 +193,28 @@ def test_a_process_reads_the_config_once_for_all_its_sites(tmp_path: Path) -> No
     assert [line["status"] for line in lines(run, "site")] == ["ok"] * 12
 
 
+def test_shares_of_a_gpu_reach_flowers_own_settings() -> None:
+    config = parse_config(federation_of(7, rounds=1), "many.yaml", ["ray_gpus=0.25", "threads=2"])
+    words = parse_config_args([resources(config)])
+    told = simulation_config_from_json({key.replace("-", "_"): value for key, value in words.items()})
+    assert (told.num_supernodes, told.client_resources_num_cpus, told.client_resources_num_gpus) == (7, 2, 0.25)
+
+
+def test_the_bytes_of_an_update_are_those_that_docs_scale_counts(tmp_path: Path) -> None:
+    config = parse_config(federation_of(2, rounds=1), "many.yaml")
+    tensors = methods.build("d24fad", config.training["d24fad"], config.seed).trainable().values()
+    expected = sum(128 + 4 * tensor.numel() for tensor in tensors)
+    run = trained(tmp_path, federation_of(2, rounds=1))
+    assert {(line["bytes_up"], line["bytes_down"]) for line in lines(run, "site")} == {(expected, expected)}
+
+
 @pytest.mark.slow
 def test_three_hundred_hospitals_share_one_frozen_model(tmp_path: Path) -> None:
     residents._built.cache_clear()
-    run = trained(tmp_path, federation_of(300, rounds=2, participants=120))
+    run = trained(tmp_path, federation_of(300, rounds=2, participants=40))
     asked = [{line["site"] for line in lines(run, "site") if line["round"] == round_} for round_ in (1, 2)]
-    assert [len(sites) for sites in asked] == [120, 120]
+    assert [len(sites) for sites in asked] == [40, 40]
     assert asked[0] != asked[1]
-    assert [line["replies"] for line in lines(run, "round")] == [120, 120]
+    assert [line["replies"] for line in lines(run, "round")] == [40, 40]
     assert residents._built.cache_info().misses == 1
     assert run.summary()["status"] == "completed"

@@ -20,6 +20,10 @@ Points = Sequence[tuple[int, float]]
 Series = Mapping[str, Points]
 
 
+MOST_SITES = 40
+"""Lines in one chart; a thousand of them can neither be told apart nor drawn in a minute."""
+
+
 def headline(run: Run, method: str, title: str, name: str) -> Chart | None:
     """The headline figure after every evaluated round, with its 95 % interval as a band."""
     lines = [line for line in run.evaluations if line.method == method and line.headline is not None]
@@ -59,9 +63,10 @@ def losses(run: Run, method: str, title: str, name: str) -> Chart | None:
             for line in run.site_rounds
             if line.site == site and method in line.methods and (loss := line.methods[method].loss) is not None
         ]
-        for site in run.sites
+        for site in run.sites[:MOST_SITES]
     }
-    return _curves(series, name, f"{title}: training loss per site")
+    shown = f", {MOST_SITES} of {len(run.sites)} sites" if len(run.sites) > MOST_SITES else " per site"
+    return _curves(series, name, f"{title}: training loss{shown}")
 
 
 def privacy(run: Run, name: str) -> Chart | None:

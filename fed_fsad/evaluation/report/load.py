@@ -29,6 +29,7 @@ from fed_fsad.evaluation.report.lines import (
 )
 from fed_fsad.evaluation.report.records import Details, Environment, Summary
 from fed_fsad.evaluation.report.shares import Share, read_shares
+from fed_fsad.quick_yaml import Loader
 
 T = TypeVar("T", bound=Record)
 MARKS = ("config.yaml", "metrics.jsonl", "summary.json")
@@ -176,7 +177,7 @@ def _config(path: Path) -> tuple[dict[str, Any], str]:
         return {}, ""
     try:
         text = path.read_text("utf-8")
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader)
     except (ValueError, yaml.YAMLError) as error:
         raise DataError(f"{path} is not valid YAML; copy the config of the run there again") from error
     if not isinstance(value, dict):

@@ -95,6 +95,7 @@ def context(run: Run) -> dict[str, Any]:
         "warnings": _warnings(run),
         "holdings": site_tables.holdings(run),
         "shares": shares.picture(run.shares, "shares"),
+        "crowded": shares.crowded(run.shares),
         "tested": tables.tested(run),
         "environment": run.environment.facts(),
         **{word.__name__: word for word in (score, plain, interval, difference, percent)},

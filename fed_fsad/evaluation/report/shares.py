@@ -14,6 +14,8 @@ from fed_fsad.evaluation.report.words import plain
 
 LARGEST = 150.0
 """Area in square points of the largest bubble."""
+FEW = 12
+"""Hospitals up to which half the page's width will do."""
 MOST_NAMES = 24
 """Hospitals whose names fit under the picture."""
 
@@ -49,6 +51,11 @@ def read_shares(path: Path) -> tuple[Share, ...]:
     return tuple(Share(*about, images[about], wrong[about]) for about in sorted(images))
 
 
+def crowded(shares: Sequence[Share]) -> bool:
+    """Whether the picture takes the whole width of the page."""
+    return len({share.hospital for share in shares}) > FEW
+
+
 def picture(shares: Sequence[Share], name: str) -> Chart | None:
     """A bubble per hospital and class, its area the number of images; a ring marks wrong labels."""
     if not shares:
@@ -56,7 +63,7 @@ def picture(shares: Sequence[Share], name: str) -> Chart | None:
     hospitals = sorted({share.hospital for share in shares})
     classes = sorted({(share.task, share.label) for share in shares}, reverse=True)
     most = max(share.images for share in shares)
-    figure, axes = svg.canvas(max(300.0, 150 + 22.0 * min(len(hospitals), MOST_NAMES)), 60 + 13.0 * len(classes))
+    figure, axes = svg.canvas(850.0 if crowded(shares) else 400.0, 60 + 14.0 * len(classes))
     for chosen, counts in ((shares, False), ([share for share in shares if share.wrong], True)):
         axes.scatter(
             [hospitals.index(share.hospital) for share in chosen],
@@ -68,9 +75,9 @@ def picture(shares: Sequence[Share], name: str) -> Chart | None:
             alpha=1 if counts else 0.75,
             clip_on=False,
         )
-    axes.set_yticks(range(len(classes)), [_class(*one) for one in classes], fontsize=8)
+    axes.set_yticks(range(len(classes)), [_class(*one) for one in classes], fontsize=9)
     named = hospitals if len(hospitals) <= MOST_NAMES else []
-    axes.set_xticks(range(len(named)), named, rotation=60, ha="right", fontsize=8)
+    axes.set_xticks(range(len(named)), named, rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
     axes.set_xlim(-0.6, len(hospitals) - 0.4)
     axes.set_ylim(-0.7, len(classes) - 0.3)
     title = "How the train images were dealt out"

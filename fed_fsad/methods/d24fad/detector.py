@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fed_fsad.data.episodes import Episode, EpisodeSpec
 from fed_fsad.data.features import Features, Rows
@@ -81,6 +81,10 @@ class D24FAD(Method):
     def silent(self) -> frozenset[str]:
         """Learn-to-weight's biases: they add the same to every support's product, and softmax does not see it."""
         return frozenset(name for name in self._trainable if name.startswith("weighting/") and name.endswith(".bias"))
+
+    @property
+    def network(self) -> nn.Module:
+        return nn.ModuleList([self._student, self._weighting])
 
     @property
     def mixes_images(self) -> bool:

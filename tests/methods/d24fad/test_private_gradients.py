@@ -10,7 +10,7 @@ from fed_fsad.data.features import Rows
 from fed_fsad.errors import PolicyRefusal
 from fed_fsad.methods.d24fad.detector import D24FAD
 from fed_fsad.methods.method import part_of
-from fed_fsad.privacy.gradients import clipped_sum
+from fed_fsad.privacy.gradients import clipped_sum, record_gradients
 from fed_fsad.privacy.policy import Policy
 from fed_fsad.privacy.records import Records, private_episode
 from fed_fsad.privacy.training import private_records
@@ -58,6 +58,32 @@ def test_clipped_gradients_are_the_slow_ones(case: str) -> None:
     assert norms[0] > 0
     found = flat_sum(own, private_episode(site, RECORDS, own.episode.supports), norms[1], names)
     assert (found - clipped(slow, norms[1])).norm() <= 1e-6 * sum(norms)
+
+
+@every
+def test_the_vectorised_gradients_clip_like_the_loop(case: str) -> None:
+    """By two, so that the last one is alone; with records that differ in where their images lie."""
+    own, site, names = built(case)
+    records = (RECORDS[0], ("image5", "image8", "image3"), (*RECORDS[2][:2], "image4"))
+    parameters = [own.trainable()[name] for name in names]
+    whole = private_episode(site, records, own.episode.supports)
+    loop, together = (list(record_gradients(own, whole, parameters, size)) for size in (1, 2))
+    assert len(loop) == len(together) == 3
+    for one, other in zip(loop, together, strict=True):
+        left, right = (torch.cat([g.flatten() for g in gradients]) for gradients in (one, other))
+        assert (left - right).norm() <= 1e-5 * left.norm()
+
+
+def test_vectorised_an_image_that_is_not_finite_reaches_no_other_record() -> None:
+    own, site, names = built("light")
+    parameters = [own.trainable()[name] for name in names]
+    expected = list(record_gradients(own, private_episode(site, RECORDS, 2), parameters, 3))
+    broken = rows({name: tensor.index_fill(0, torch.tensor([3]), torch.nan) for name, tensor in site.features.items()})
+    found = list(record_gradients(own, private_episode(broken, RECORDS, 2), parameters, 3))
+    finite = [all(bool(tensor.isfinite().all()) for tensor in gradients) for gradients in found]
+    assert finite == [True, False, True]
+    for place in (0, 2):
+        assert all(torch.equal(one, other) for one, other in zip(found[place], expected[place], strict=True))
 
 
 @pytest.mark.parametrize("case", ["full", "light", "distances weighed"])
