@@ -151,10 +151,10 @@ def test_a_site_slower_than_the_deadline_does_not_hold_up_the_round(deployment: 
     with south.stopped():
         loose.wait("round 1 without it", lambda: loose.events("round", round=1, complete=True))
     line = loose.events("site", round=1, site="south")[0]
-    assert (line["status"], line["reason"]) == (
-        "no reply",
-        f"no reply within {loose.run.config().federation.deadline_s:g} s",
-    )
+    assert line["status"] == "no reply"
+    # Where the deadline is long, the site's missing sign of life may be noticed first.
+    late = f"no reply within {loose.run.config().federation.deadline_s:g} s"
+    assert line["reason"] in (late, "its node went away before it answered; look whether the site is running")
     (round_,) = loose.events("round", round=1, complete=True)
     assert round_["replies"] == 1
     loose.wait("south is back", lambda: loose.events("site", site="south", status="ok"))
