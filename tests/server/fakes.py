@@ -35,6 +35,17 @@ def honest(site: str, step: float = 1.0, examples: int = 10) -> Behaviour:
     return answer
 
 
+def cut_off(behaviour: Behaviour, stop: dict[str, int]) -> Behaviour:
+    """A site that answers until round stop["round"], which a test may change."""
+
+    def answer(instruction: Instruction) -> Reply | RecordDict:
+        if instruction.round >= stop["round"]:
+            raise RuntimeError("power cut")
+        return behaviour(instruction)
+
+    return answer
+
+
 def altered(site: str, change: Callable[[dict[str, Tensor]], None]) -> Behaviour:
     """An honest site whose d24fad tensors are tampered with by `change`."""
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from fed_fsad import __version__
 from fed_fsad.config import Config, parse_config, resolved_yaml
 from fed_fsad.errors import ConfigError
-from fed_fsad.messages import Instruction, Reply
+from fed_fsad.messages import Reply
 from fed_fsad.privacy.account import read_account
 from fed_fsad.privacy.accounting import gaussian_epsilon, noise_for
 from fed_fsad.privacy.guarantees import TO_THE_SERVER
@@ -30,7 +30,7 @@ from server import rounds as rounds_module
 from server.aggregate import Aggregator
 from server.checkpoint import load_checkpoint, save_checkpoint
 from server.hospital_dp import HospitalPrivacy
-from tests.server.fakes import Behaviour, FakeScorer, altered, config_of, coordinator, honest, lines
+from tests.server.fakes import Behaviour, FakeScorer, altered, config_of, coordinator, cut_off, honest, lines
 
 TERMS = "{epsilon: 8, clip_norm: 0.5}"
 NAMES = ["a", "b", "c"]
@@ -231,14 +231,7 @@ def test_adaptive_clipping_resumes_to_the_bits_of_an_unbroken_run(tmp_path: Path
     config = private("{epsilon: 50, clipping: adaptive}", rounds=4, min_replies=3, **chosen)
     stop = {"round": 3}
 
-    def until(instruction: Instruction) -> Reply:
-        if instruction.round >= stop["round"]:
-            raise RuntimeError("power cut")
-        reply = honest("c", 0.4)(instruction)
-        assert isinstance(reply, Reply)
-        return reply
-
-    behaviours = {"a": honest("a", 0.1), "b": honest("b", 0.2), "c": until}
+    behaviours = {"a": honest("a", 0.1), "b": honest("b", 0.2), "c": cut_off(honest("c", 0.4), stop)}
     with pytest.raises(Exception, match="round 3 got 2 valid replies"):
         coordinator(tmp_path / "broken", behaviours, config)[0].train()
     stop["round"] = 99

@@ -12,7 +12,18 @@ from fed_fsad.errors import FederationError
 from fed_fsad.messages import Instruction, Reply
 from fed_fsad.summary import summarise
 from server.checkpoint import load_checkpoint
-from tests.server.fakes import Behaviour, FakeScorer, altered, answering, config_of, coordinator, failing, honest, lines
+from tests.server.fakes import (
+    Behaviour,
+    FakeScorer,
+    altered,
+    answering,
+    config_of,
+    coordinator,
+    cut_off,
+    failing,
+    honest,
+    lines,
+)
 
 
 def final(run_path: Path, run_id: str) -> dict[str, Tensor]:
@@ -235,17 +246,14 @@ def test_a_resumed_federation_ends_where_an_unbroken_one_does(tmp_path: Path) ->
     names = ["a", "b", "c"]
     stop = {"round": 3}
 
-    def until(instruction: Instruction) -> Reply:
-        if instruction.round >= stop["round"]:
-            raise RuntimeError("power cut")
-        reply = honest("a", 0.1)(instruction)
-        assert isinstance(reply, Reply)
-        return reply
-
     config = config_of(
         names, rounds=5, min_replies=3, **{"strategy.name": "fedadam", "strategy.options": "{eta: 0.05}"}
     )
-    behaviours: dict[str, Behaviour] = {"a": until, "b": honest("b", 0.2), "c": honest("c", 0.4)}
+    behaviours: dict[str, Behaviour] = {
+        "a": cut_off(honest("a", 0.1), stop),
+        "b": honest("b", 0.2),
+        "c": honest("c", 0.4),
+    }
     broken, run, _ = coordinator(tmp_path / "broken", behaviours, config)
     with pytest.raises(FederationError):
         broken.train()
