@@ -93,8 +93,7 @@ def loose(deployment: Deployment, round_s: float, old_version: Path) -> Iterator
         for name in ("west", "outpost"):
             deployment.shell(f"fed-fsad site start kits/{name}/site.yaml")
         deployment.shell("fed-fsad site start kits/north/site.yaml", PYTHONPATH=str(old_version))
-        patience = min(45, max(15, 2 * round_s))  # a site that is silent for 60 s counts as gone before a deadline
-        federation = options(f"min_replies=1 deadline_s={patience:.0f} wait_s={patience:.0f} rounds=50")
+        federation = options(f"min_replies=1 deadline_s={max(30, 3 * round_s):.0f} wait_s=20 rounds=50")
         yield deployment.train("loose", *federation, "--set", "evaluation.every=1")
         deployment.site("west").daemon.stop(1)
 

@@ -137,6 +137,10 @@ class SiteProcess:
         lines = [line for line in self.said("supernode.log").splitlines() if "ROUND" in line or "Sending" in line]
         return bool(lines) and lines[-1].endswith(f"ROUND {round_}]")
 
+    def trains(self, run: RunDir, round_: int) -> bool:
+        """Whether its app has read that round's question; what standing still before then does: docs/running.md."""
+        return f"run {run.run_id[:8]} round {round_}: asked" in self.said()
+
     def signal(self, number: signal.Signals) -> None:
         """To all its processes at once."""
         pid = self.daemon.pid()

@@ -147,7 +147,7 @@ def test_a_killed_server_is_started_again_and_the_run_resumed_in_the_same_bits(
 
 def test_a_site_slower_than_the_deadline_does_not_hold_up_the_round(deployment: Deployment, loose: Training) -> None:
     south = deployment.site("south")
-    loose.wait("a round at south", lambda: south.works_on(1))
+    loose.wait("a round at south", lambda: south.trains(loose.run, 1))
     with south.stopped():
         loose.wait("round 1 without it", lambda: loose.events("round", round=1, complete=True))
     line = loose.events("site", round=1, site="south")[0]
