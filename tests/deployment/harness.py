@@ -139,7 +139,8 @@ class SiteProcess:
 
     def trains(self, run: RunDir, round_: int) -> bool:
         """Whether its app has read that round's question; what standing still before then does: docs/running.md."""
-        return f"run {run.run_id[:8]} round {round_}: asked" in self.said()
+        begun = (run.path / "environment.json").exists()
+        return begun and f"run {run.run_id[:8]} round {round_}: asked" in self.said()
 
     def signal(self, number: signal.Signals) -> None:
         """To all its processes at once."""
