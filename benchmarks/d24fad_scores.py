@@ -32,7 +32,7 @@ from fed_fsad.evaluation.settings import EvaluationSettings
 from fed_fsad.evaluation.trials import Judge, Panel, run_trials
 from fed_fsad.methods.d24fad import Settings, build
 from fed_fsad.methods.d24fad.detector import D24FAD
-from fed_fsad.methods.d24fad.residuals import SCORES, WEIGHTED_SUPPORT, one_by_one
+from fed_fsad.methods.d24fad.residuals import RESIDUALS, SCORES, WEIGHTED_SUPPORT, one_by_one
 from fed_fsad.methods.d24fad.scoring import ImageScore, score_images
 from fed_fsad.methods.method import Scores, SupportBank, part_of
 from fed_fsad.methods.training import train
@@ -47,18 +47,23 @@ Recipe = tuple[Mapping[str, float], ImageScore]
 Found = dict[str, dict[int, list[float]]]
 """AUROCs by detector and K: one per seed and draw, in the same order for all."""
 FUSED = dict.fromkeys(SCORES["fused"], 1.0)
+FUSED_ROW = " + ".join(FUSED) + " (fused)"
 BASELINES: dict[str, Recipe] = {"knn": ({"patches": 1}, "max"), "position_nn": ({"positions": 1}, "max")}
 FROZEN: dict[str, Recipe] = {
     **BASELINES,
     "patches": ({"patches": 1}, "topk"),
     "near_patches": ({"near_patches": 1}, "topk"),
-    "fine_patches": ({"fine_patches": 1}, "topk"),
-    "patches + fine_patches (fused)": (FUSED, "topk"),
+    **{name: ({name: 1}, "topk") for name in RESIDUALS if "patches_" in name},
+    FUSED_ROW: (FUSED, "topk"),
     "fused, maximum of the map": (FUSED, "max"),
     "fused, mean of the map": (FUSED, "mean"),
-    "near_patches + fine_patches": ({"near_patches": 1, "fine_patches": 1}, "topk"),
-    "patches + near_patches + fine_patches": ({"near_patches": 1, **FUSED}, "topk"),
-    "patches + positions + fine_patches": ({"positions": 1, **FUSED}, "topk"),
+    "patches_1 + patches_2": ({"patches_1": 1, "patches_2": 1}, "topk"),
+    "patches_2 + standard_patches_2": ({"patches_2": 1, "standard_patches_2": 1}, "topk"),
+    "fused + patches": ({"patches": 1, **FUSED}, "topk"),
+    "fused + patches_3": ({"patches_3": 1, **FUSED}, "topk"),
+    "fused + standard_patches_1": ({"standard_patches_1": 1, **FUSED}, "topk"),
+    "fused + positions": ({"positions": 1, **FUSED}, "topk"),
+    "patches + standard_patches_1": ({"patches": 1, "standard_patches_1": 1}, "topk"),
 }
 STUDENT: dict[str, Recipe] = {
     "d24fad": ({WEIGHTED_SUPPORT: 1}, "max"),
@@ -182,8 +187,7 @@ def table(columns: Mapping[str, Found], shots: int, against: str | None = None) 
 
 def _paired(found: Found, shots: int, against: str) -> str:
     """Mean difference over seeds and draws with its t interval; draws share a seed's test images, so it is narrow."""
-    fused = next(name for name in found if name.endswith("(fused)"))
-    gaps = [a - b for a, b in zip(found[fused][shots], found[against][shots], strict=True)]
+    gaps = [a - b for a, b in zip(found[FUSED_ROW][shots], found[against][shots], strict=True)]
     half = stats.t.ppf(0.975, len(gaps) - 1) * stdev(gaps) / len(gaps) ** 0.5
     return f"{fmean(gaps):+.3f} ± {half:.3f}"
 
@@ -228,7 +232,7 @@ def validation(method: D24FAD, shots: int) -> dict[str, Found]:
 
 def reported(method: D24FAD, beds: Mapping[str, TestBed], shots: int) -> dict[str, Found]:
     """The default beside the baselines on the test tasks."""
-    recipes = {**BASELINES, "patches + fine_patches (fused)": (FUSED, "topk")}
+    recipes = {**BASELINES, FUSED_ROW: (FUSED, "topk")}
     made = panel(method, {**recipes, "published, untrained student": STUDENT["d24fad"]}, whole=True)
     return {task: measure(method, bed, (shots,), 0, made) for task, bed in beds.items()}
 

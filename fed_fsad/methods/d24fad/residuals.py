@@ -16,10 +16,12 @@ TEACHER = ("f1", "f2", "f3")
 STUDENT = ("value1", "value2", "value3")
 REACH = 2
 """How many cells of stage 2 a patch may have moved in `near_patches`."""
-FINE_SIDE = 32
-"""Cells a side above which stage 1 is averaged down: every patch meets every other."""
+MOST_CELLS = 32
+"""Cells a side above which a stage is averaged down."""
 TINY = 1e-6
 View = Mapping[str, Tensor]
+Residual = Callable[[View, View], list[Tensor]]
+"""From a query [B, ...] and supports [K, ...] to distances [B, H_i, W_i]."""
 
 
 def one_by_one(view: View) -> Iterator[View]:
@@ -55,15 +57,23 @@ def nearest(patches: Tensor, bank: Tensor, reach: int | None = None) -> Tensor:
     return (1 - similarity.amax(dim=(2, 3))).reshape(-1, side, side)
 
 
-def standardised(query: Tensor, support: Tensor) -> tuple[Tensor, Tensor]:
-    """Stage 1 of both sides as patches [N, P, C] of length 1, each channel in the supports' mean and deviation first.
+def averaged(stage: Tensor) -> Tensor:
+    """A stage of more than 32 x 32 cells averaged down: every patch meets every other."""
+    return F.avg_pool2d(stage, -(-stage.shape[-1] // MOST_CELLS))
 
-    Without it the few loud channels of early features hide the others (ours). Beyond 32 x 32 cells it is averaged down.
+
+def cells(stage: Tensor) -> Tensor:
+    """[N, C, H, W] to patches [N, H W, C] of length 1."""
+    return F.normalize(stage.flatten(2).transpose(1, 2), dim=2)
+
+
+def standardised(query: Tensor, support: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sides of a stage, [N, C, H, W], each channel in the supports' mean and deviation.
+
+    Without it the few loud channels of a stage hide the others (ours).
     """
-    step = -(-query.shape[-1] // FINE_SIDE)
-    fine, known = (F.avg_pool2d(x, step).flatten(2).transpose(1, 2) for x in (query, support))
-    mean, deviation = known.mean(dim=(0, 1)), known.std(dim=(0, 1)) + TINY
-    return F.normalize((fine - mean) / deviation, dim=2), F.normalize((known - mean) / deviation, dim=2)
+    mean, deviation = support.mean(dim=(0, 2, 3), keepdim=True), support.std(dim=(0, 2, 3), keepdim=True) + TINY
+    return (query - mean) / deviation, (support - mean) / deviation
 
 
 def patches(query: View, support: View) -> list[Tensor]:
@@ -76,9 +86,23 @@ def near_patches(query: View, support: View) -> list[Tensor]:
     return [nearest(joint(query), joint(support), REACH)]
 
 
-def fine_patches(query: View, support: View) -> list[Tensor]:
-    """Nearest patch of any support, teacher stage 1 standardised by the supports (ours)."""
-    return [nearest(*standardised(query["f1"], support["f1"]))]
+def stage_patches(name: str) -> Residual:
+    """Nearest patch of any support in one stage of the teacher."""
+
+    def residual(query: View, support: View) -> list[Tensor]:
+        return [nearest(cells(averaged(query[name])), cells(averaged(support[name])))]
+
+    return residual
+
+
+def standard_patches(name: str) -> Residual:
+    """As `stage_patches`, the channels standardised by the supports (ours)."""
+
+    def residual(query: View, support: View) -> list[Tensor]:
+        one, other = standardised(averaged(query[name]), averaged(support[name]))
+        return [nearest(cells(one), cells(other))]
+
+    return residual
 
 
 def student_patches(query: View, support: View) -> list[Tensor]:
@@ -97,16 +121,20 @@ def teacher_student(query: View, support: View) -> list[Tensor]:
     return [position_distance(query[name], query[own]) for name, own in zip(TEACHER, STUDENT, strict=True)]
 
 
-Residual = Callable[[View, View], list[Tensor]]
 RESIDUALS: dict[str, Residual] = {
-    function.__name__: function
-    for function in (patches, near_patches, fine_patches, student_patches, positions, teacher_student)
+    "patches": patches,
+    "near_patches": near_patches,
+    **{f"patches_{i}": stage_patches(name) for i, name in enumerate(TEACHER, start=1)},
+    **{f"standard_patches_{i}": standard_patches(name) for i, name in enumerate(TEACHER, start=1)},
+    "student_patches": student_patches,
+    "positions": positions,
+    "teacher_student": teacher_student,
 }
-"""By name: query [B, ...] and supports [K, ...] to distances [B, H_i, W_i]."""
+"""By name; `patches_2` is of the teacher's stage 2 alone."""
 WEIGHTED_SUPPORT = "weighted_support"
 """The published residual, which the detector makes: it alone needs learn-to-weight."""
 SCORES: dict[str, tuple[str, ...]] = {
-    "fused": ("patches", "fine_patches"),
+    "fused": ("patches_1", "patches_2", "standard_patches_2"),
     "d24fad": (WEIGHTED_SUPPORT,),
     **{name: (name,) for name in RESIDUALS},
 }

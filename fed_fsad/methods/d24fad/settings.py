@@ -86,7 +86,7 @@ class Settings(TrainingSettings):
         None, description="a .safetensors file that student and weighting start from; light has one for `embedded`"
     )
     rank: int = Field(4, ge=1, description="of a light student's updates")
-    image_size: int = Field(96, ge=64, le=1024, multiple_of=32, description="side of the square input in pixels")
+    image_size: int = Field(128, ge=64, le=1024, multiple_of=32, description="side of the square input in pixels")
     supports: int = Field(2, ge=1, description="supports per query in training; scoring takes any number")
     tsd_weight: float = Field(0.1, ge=0, description="λ, the weight of the teacher-student loss")
     tsd_form: Literal["flat", "positions"] = Field(
@@ -124,7 +124,12 @@ class Settings(TrainingSettings):
         "d24fad",
         "patches",
         "near_patches",
-        "fine_patches",
+        "patches_1",
+        "patches_2",
+        "patches_3",
+        "standard_patches_1",
+        "standard_patches_2",
+        "standard_patches_3",
         "student_patches",
         "positions",
         "teacher_student",

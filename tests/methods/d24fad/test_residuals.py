@@ -1,13 +1,23 @@
 """Residuals against slow references, what a bank must keep for them, and the supports' own scores."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from fed_fsad.methods.d24fad.residuals import REACH, RESIDUALS, SCORES, fine_patches, near_patches, patches
+from fed_fsad.methods.d24fad.residuals import (
+    REACH,
+    RESIDUALS,
+    SCORES,
+    Residual,
+    near_patches,
+    patches,
+    stage_patches,
+    standard_patches,
+)
 from fed_fsad.methods.d24fad.settings import Settings
 from tests.methods.d24fad.helpers import SIZE, TASK, array, images, method, rows
 from tests.reference import d24fad as reference
@@ -25,10 +35,10 @@ def views(seed: int, count: int, side: int = 4) -> dict[str, torch.Tensor]:
     }
 
 
-def fine_reference(query: Array, supports: list[Array]) -> Array:
-    """Stage 1 [C, H, W]: every channel less the supports' mean, over their deviation; nearest by cosine."""
+def stage_reference(query: Array, supports: list[Array], *, standard: bool) -> Array:
+    """One stage [C, H, W], nearest by cosine; `standard`: channels less the supports' mean, over their deviation."""
     every = np.concatenate([one.reshape(len(one), -1) for one in supports], axis=1)
-    mean, deviation = every.mean(axis=1), every.std(axis=1, ddof=1)
+    mean, deviation = (every.mean(axis=1), every.std(axis=1, ddof=1)) if standard else (0.0, 1.0)
     bank = [(column - mean) / deviation for column in every.T]
     out = np.zeros(query.shape[1:])
     for y, x in np.ndindex(out.shape):
@@ -36,20 +46,24 @@ def fine_reference(query: Array, supports: list[Array]) -> Array:
     return out
 
 
-def test_fine_patches_are_standardised_by_the_supports() -> None:
+@pytest.mark.parametrize("standard", [False, True])
+@pytest.mark.parametrize("stage", ["f1", "f2"])
+def test_a_stage_alone_is_compared_by_cosine_and_standardised_by_the_supports(stage: str, standard: bool) -> None:
     query, support = views(1, 2), views(2, 3)
-    (found,) = fine_patches(query, support)
+    (found,) = (standard_patches if standard else stage_patches)(stage)(query, support)
     for image in range(2):
-        expected = fine_reference(array(query["f1"][image]), [array(one) for one in support["f1"]])
+        known = [array(one) for one in support[stage]]
+        expected = stage_reference(array(query[stage][image]), known, standard=standard)
         assert np.allclose(array(found[image]), expected, atol=1e-4)
 
 
-def test_fine_patches_of_a_large_stage_are_averaged_down() -> None:
+@pytest.mark.parametrize("made", [stage_patches, standard_patches])
+def test_a_large_stage_is_averaged_down(made: Callable[[str], Residual]) -> None:
     query, support = views(1, 1, side=64), views(2, 1, side=64)
     halved = [{"f1": torch.nn.functional.avg_pool2d(view["f1"], 2)} for view in (query, support)]
-    (found,) = fine_patches(query, support)
+    (found,) = made("f1")(query, support)
     assert found.shape == (1, 32, 32)
-    assert torch.allclose(found, fine_patches(*halved)[0])
+    assert torch.allclose(found, made("f1")(*halved)[0])
 
 
 def test_near_patches_forgive_a_move_within_reach_only() -> None:
