@@ -13,7 +13,7 @@ from pretraining.card import Card, as_stored, publish
 from pretraining.device import best_device
 from pretraining.distil import Distillation, distillation_plan
 from pretraining.figures import CHOICE_SEED, OTHERS, Measures, teacher_tables
-from pretraining.measure import detection_figures, frozen, phantom_detection_sets
+from pretraining.measure import QUICK, detection_figures, frozen, phantom_detection_sets
 from pretraining.presets import Run
 from pretraining.protocol import validation_seed
 from pretraining.targets import make_targets
@@ -36,9 +36,11 @@ thrown away afterwards, must give the large stage; and the cosines among random 
 "plan: begun" is the SHA-256 of the weights that it went on from.
 """
 FIGURES_TEXT = """
-Figures are image AUROC at K = 4 of nearest-neighbour scores, mean of three test sets with three support draws each.
-"untrained" is the same network before training, "raw pixels" the nearest support in small grey images, "ResNet-50" an
-ImageNet network shown the same images at the same size.
+Figures are image AUROC at K = 4 on images of the product's size, mean of three test sets with three support draws each:
+"default" is the product's own score, "default pixel" the pixel AUROC of its maps, the others nearest neighbours at any
+place, at the same place and of whole images. "untrained" is the same network before training, "raw pixels" the nearest
+support in small grey images, "ResNet-50" an ImageNet network shown the same images at the same size. The curve is taken
+on smaller images while training: 96 px.
 """
 WATCHED = 40
 """Images of each label per organ behind the learning curve."""
@@ -74,7 +76,7 @@ def _trained(training: nn.Module, network: SmallResNet, loss: Loss, plan: Plan, 
     watched = phantom_detection_sets(OTHERS, validation_seed(CHOICE_SEED), WATCHED, SIZE)
 
     def watch() -> Point:
-        return averaged(detection_figures(frozen(network), watched, CHOICE_SEED))
+        return averaged(detection_figures(frozen(network), watched, CHOICE_SEED, QUICK))
 
     return train(training, loss, plan, run.state(plan.name), watch)
 

@@ -17,6 +17,7 @@ from fed_fsad.methods.sdmad.backbone import Tokenizer, build_embedded, load_back
 from pretraining.card import Table
 from pretraining.device import CPU
 from pretraining.measure import (
+    PRODUCT,
     DetectionSet,
     detection_figures,
     frozen,
@@ -26,7 +27,7 @@ from pretraining.measure import (
 )
 from pretraining.protocol import validation_seed
 from pretraining.real import real_detection_sets
-from pretraining.teacher import SIZE, new_network
+from pretraining.teacher import new_network
 from pretraining.zero_shot import averaged, category_sets, zero_shot_figures
 
 REPORTED = "brain_mri"
@@ -59,13 +60,14 @@ def teacher_tables(network: SmallResNet, seed: int, measures: Measures) -> dict[
     rivals = {"": frozen(network), "untrained ": frozen(new_network(seed))}
     rivals |= {"ResNet-50 ": measures.large.to(CPU)} if measures.large else {}
     organs = tuple(ORGANS)
-    phantoms = {s: phantom_detection_sets(organs, validation_seed(s), measures.count, SIZE) for s in measures.seeds}
+    size = PRODUCT.image_size
+    phantoms = {s: phantom_detection_sets(organs, validation_seed(s), measures.count, size) for s in measures.seeds}
     tables = {
         "Phantom organs that choices looked at": _beside(rivals, _only(OTHERS, phantoms)),
         "Reported phantom organ, never looked at": _beside(rivals, _only((REPORTED,), phantoms)),
     }
     if measures.real is not None:
-        sets = {s: real_detection_sets(measures.real, SIZE, s) for s in measures.seeds}
+        sets = {s: real_detection_sets(measures.real, size, s) for s in measures.seeds}
         tables["Real images, never looked at"] = _beside(rivals, sets)
     return tables
 

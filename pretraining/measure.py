@@ -12,27 +12,39 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fed_fsad.assets import load_asset
+from fed_fsad.data.features import Features
 from fed_fsad.data.phantoms import phantom_set
 from fed_fsad.data.samples import Sample
+from fed_fsad.evaluation.metrics import pixel_auroc
 from fed_fsad.methods.d24fad.backbones import SMALL
 from fed_fsad.methods.d24fad.baselines import nearest_patch, nearest_position, pooled
 from fed_fsad.methods.d24fad.checkpoint import put_in_place
+from fed_fsad.methods.d24fad.residuals import RESIDUALS, SCORES, one_by_one
 from fed_fsad.methods.d24fad.resnet import SmallResNet
+from fed_fsad.methods.d24fad.scoring import combine, score_images
+from fed_fsad.methods.d24fad.settings import Settings
 from fed_fsad.methods.d24fad.teacher import Teacher
+from fed_fsad.methods.method import Scores
 from fed_fsad.seeds import numpy_stream
 
 SHOTS, DRAWS = 4, 3
 THUMBNAIL = 32
 """Side of the grey images behind "raw pixels", as in the product's own baseline."""
+PRODUCT = Settings()
+"""The detector's defaults: image size and score of the cards."""
 
 
 @dataclass(frozen=True)
 class DetectionSet:
-    """One organ's images, [N, 3, S, S] in 0..1: a pool to draw supports from, and a test set with labels [N] in 0/1."""
+    """One organ's images, [N, 3, S, S] in 0..1: a pool to draw supports from, and a test set with labels [N] in 0/1.
+
+    masks: [N, S, S] of the test set, bool; None where nobody drew any.
+    """
 
     pool: Tensor
     test: Tensor
     labels: Tensor
+    masks: Tensor | None = None
 
 
 def pixels(samples: Sequence[Sample], size: int) -> Tensor:
@@ -49,31 +61,69 @@ def phantom_detection_sets(
         samples = phantom_set(organ, pool + count, count, style=0, seed=seed)
         images = pixels(samples, size)
         labels = torch.tensor([int(not sample.is_normal) for sample in samples[pool:]])
-        sets[organ] = DetectionSet(images[:pool], images[pool:], labels)
+        sets[organ] = DetectionSet(images[:pool], images[pool:], labels, _masks(samples[pool:], size))
     return sets
 
 
-def detection_figures(teacher: Teacher, sets: Mapping[str, DetectionSet], seed: int) -> dict[str, dict[str, float]]:
-    """Image AUROC at K = 4 of the frozen network's nearest-neighbour scores, mean of three support draws.
+def _masks(samples: Sequence[Sample], size: int) -> Tensor:
+    drawn = [sample.source.mask(size) for sample in samples]
+    return torch.from_numpy(np.stack([np.zeros((size, size), dtype=bool) if mask is None else mask for mask in drawn]))
 
-    By organ: "patch" (any place), "position" (same place), "pooled" (whole image).
+
+def default_score(features: Features, support: Features, size: int) -> Scores:
+    """The product's own default score; features: [B, ...] queries, support: [K, ...]."""
+    names = SCORES[PRODUCT.score]
+    maps = [
+        combine([distance for name in names for distance in RESIDUALS[name](image, support)], size)
+        for image in one_by_one(features)
+    ]
+    return score_images(torch.cat(maps), PRODUCT.image_score)
+
+
+def nearest_image(features: Features, support: Features, _: int) -> Scores:
+    """Cosine distance of whole images, stages 1-3 averaged over positions, to the nearest support."""
+    return Scores(1 - (pooled(features) @ pooled(support).T).amax(1))
+
+
+JUDGES = {
+    "default": default_score,
+    "patch": nearest_patch,
+    "position": nearest_position,
+    "pooled": nearest_image,
+}
+QUICK = ("patch", "position", "pooled")
+"""What a learning curve shows: the default's fine grids would take longer than the training itself."""
+
+
+def detection_figures(
+    teacher: Teacher, sets: Mapping[str, DetectionSet], seed: int, judges: Sequence[str] = tuple(JUDGES)
+) -> dict[str, dict[str, float]]:
+    """Image AUROC at K = 4 of scores of the frozen network, mean of three support draws.
+
+    By organ: "default" (the product's) and, with masks, its "default pixel" AUROC; "patch" (nearest, any place),
+    "position" (same place), "pooled" (whole image).
     """
-    return {organ: _detection(teacher, held, numpy_stream(seed, "support", organ)) for organ, held in sets.items()}
+    return {
+        organ: _detection(teacher, held, numpy_stream(seed, "support", organ), judges) for organ, held in sets.items()
+    }
 
 
-def _detection(teacher: Teacher, held: DetectionSet, rng: np.random.Generator) -> dict[str, float]:
+def _detection(
+    teacher: Teacher, held: DetectionSet, rng: np.random.Generator, judges: Sequence[str]
+) -> dict[str, float]:
     pool, test = _features(teacher, held.pool), _features(teacher, held.test)
     size = held.test.shape[-1]
 
-    def scores(chosen: Tensor) -> dict[str, Tensor]:
+    def figures(chosen: Tensor) -> dict[str, float]:
         support = {stage: feature[chosen] for stage, feature in pool.items()}
-        return {
-            "patch": nearest_patch(test, support, size).image,
-            "position": nearest_position(test, support, size).image,
-            "pooled": 1 - (pooled(test) @ pooled(support).T).amax(1),
-        }
+        scores = {name: JUDGES[name](test, support, size) for name in judges}
+        found = {name: auroc(held.labels, score.image) for name, score in scores.items()}
+        maps = scores["default"].map if "default" in scores else None
+        if held.masks is not None and maps is not None:
+            found["default pixel"] = pixel_auroc(held.masks.numpy(), maps.numpy())
+        return found
 
-    return _over_draws(held, rng, scores)
+    return _over_draws(held, rng, figures)
 
 
 def raw_pixel_figures(sets: Mapping[str, DetectionSet], seed: int) -> dict[str, dict[str, float]]:
@@ -82,21 +132,23 @@ def raw_pixel_figures(sets: Mapping[str, DetectionSet], seed: int) -> dict[str, 
     for organ, held in sets.items():
         pool, test = (F.adaptive_avg_pool2d(images.mean(1), THUMBNAIL).flatten(1) for images in (held.pool, held.test))
 
-        def scores(chosen: Tensor, pool: Tensor = pool, test: Tensor = test) -> dict[str, Tensor]:
-            return {"raw pixels": torch.cdist(test, pool[chosen]).amin(1)}
+        def figures(
+            chosen: Tensor, pool: Tensor = pool, test: Tensor = test, labels: Tensor = held.labels
+        ) -> dict[str, float]:
+            return {"raw pixels": auroc(labels, torch.cdist(test, pool[chosen]).amin(1))}
 
-        found[organ] = _over_draws(held, numpy_stream(seed, "support", organ), scores)
+        found[organ] = _over_draws(held, numpy_stream(seed, "support", organ), figures)
     return found
 
 
 def _over_draws(
-    held: DetectionSet, rng: np.random.Generator, scores: Callable[[Tensor], Mapping[str, Tensor]]
+    held: DetectionSet, rng: np.random.Generator, figures: Callable[[Tensor], Mapping[str, float]]
 ) -> dict[str, float]:
-    """AUROC of every score, mean over the support draws; `scores` is given the supports' places in the pool."""
+    """Every figure's mean over the support draws; `figures` is given the supports' places in the pool."""
     found: dict[str, list[float]] = {}
     for _ in range(DRAWS):
-        for name, score in scores(torch.from_numpy(rng.permutation(len(held.pool))[:SHOTS])).items():
-            found.setdefault(name, []).append(auroc(held.labels, score))
+        for name, figure in figures(torch.from_numpy(rng.permutation(len(held.pool))[:SHOTS])).items():
+            found.setdefault(name, []).append(figure)
     return {name: fmean(values) for name, values in found.items()}
 
 

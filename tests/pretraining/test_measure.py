@@ -4,14 +4,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
+from fed_fsad.data.features import Rows
 from fed_fsad.data.phantoms import phantom_set
+from fed_fsad.methods.d24fad import build
 from fed_fsad.methods.d24fad.resnet import SmallResNet
 from pretraining.measure import (
+    PRODUCT,
     DetectionSet,
     auroc,
+    default_score,
     detection_figures,
     frozen,
+    load_teacher,
     phantom_detection_sets,
     pixels,
     raw_pixel_figures,
@@ -34,7 +40,7 @@ def test_figures_tell_stripes_from_flat_images_and_chance_from_skill(network: Sm
     easy = DetectionSet(flat[10:20], torch.cat([flat[20:], striped]), labels)
     hopeless = DetectionSet(flat[10:20], torch.cat([flat[20:], flat[:10]]), labels)
     found = detection_figures(frozen(network), {"easy": easy, "hopeless": hopeless}, 0)
-    assert found["easy"] == {"patch": 1.0, "position": 1.0, "pooled": 1.0}
+    assert found["easy"] == {"default": 1.0, "patch": 1.0, "position": 1.0, "pooled": 1.0}
     assert all(0.2 < figure < 0.8 for figure in found["hopeless"].values())
     assert network.training, "measuring leaves the network in training as it was"
     assert all(p.requires_grad for p in network.parameters())
@@ -46,6 +52,25 @@ def test_detection_sets_keep_supports_out_of_the_test(network: SmallResNet) -> N
     assert held.labels.tolist() == [0] * 4 + [1] * 4
     samples = phantom_set("oct", 7, 4, style=0, seed=-2)
     torch.testing.assert_close(pixels(samples, 32), torch.cat([held.pool, held.test]))
+
+
+def test_the_default_is_the_score_of_the_product_and_its_pixels_are_measured_with_masks() -> None:
+    held = phantom_detection_sets(("oct",), -2, 3, PRODUCT.image_size, pool=4)["oct"]
+    detector = build(PRODUCT, 0)
+    test, pool = (detector.features(images) for images in (held.test, held.pool))
+    supports = phantom_set("oct", 4, 0, style=0, seed=-2)
+    bank = detector.fit_support(Rows(pool, tuple(supports)), "oct")
+    own, found = detector.score(test, bank), default_score(test, pool, PRODUCT.image_size)
+    torch.testing.assert_close(found.image, own.image)
+    torch.testing.assert_close(found.map, own.map)
+
+    assert held.masks is not None
+    assert held.masks.any(dim=(1, 2)).tolist() == [bool(label) for label in held.labels]
+    figures = detection_figures(frozen(load_teacher()), {"oct": held}, 0)["oct"]
+    maps = own.map
+    assert maps is not None
+    pixels_ = roc_auc_score(held.masks.flatten().numpy(), maps.flatten().numpy())
+    assert figures["default pixel"] == pytest.approx(pixels_), "all four of the pool are supports in every draw"
 
 
 def test_auroc_counts_pairs() -> None:
