@@ -213,11 +213,11 @@ def _student(changes: Mapping[str, Any], steps: int, organ: str, seed: int) -> F
 
 
 def teachers(resnet: Path | None) -> dict[str, D24FAD]:
-    """The embedded teacher at 96 px and, with its weights, ResNet-50 v1 at 128 px."""
+    """The embedded teacher and, with its weights, ResNet-50 v1, both on images of the default size."""
     found = {"embedded": build(Settings(), 0)}
     if resnet is not None:
         teacher = {"name": "resnet50", "weights": str(resnet), "variant": "v1"}
-        found["ResNet-50"] = build(Settings.model_validate({"teacher": teacher, "image_size": 128}), 0)
+        found["ResNet-50"] = build(Settings.model_validate({"teacher": teacher}), 0)
     return found
 
 

@@ -78,7 +78,8 @@ def distil(
     """Distil the embedded D²4FAD teacher from an ImageNet ResNet-50."""
     run = Run(seed, DISTILLED[preset].changed(images, steps), work, out, resume)
     large = _resnet50(reference, variant)
-    console.print(make_distilled(run, large, begin, Measures(count, CARD_SEEDS, real, large)))
+    source = f"--reference {Path(reference).name} --variant {variant}"
+    console.print(make_distilled(run, large, source, begin, Measures(count, CARD_SEEDS, real, large)))
 
 
 @app.command()

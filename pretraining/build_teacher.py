@@ -54,10 +54,10 @@ def make_teacher(run: Run, measures: Measures) -> str:
     return _published(run, f"teacher {run.options}", FORMULA_TEXT, plan, curve, training.network, measures)
 
 
-def make_distilled(run: Run, large: Teacher, begin: Path | None, measures: Measures) -> str:
+def make_distilled(run: Run, large: Teacher, source: str, begin: Path | None, measures: Measures) -> str:
     """Distil the teacher from `large` and write weights and card below `run.out`; returns their SHA-256.
 
-    begin: weights of an earlier teacher to train on from.
+    source: the options that name `large` in the card's command. begin: weights of an earlier teacher to train on from.
     """
     device = best_device()
     begun = begin.read_bytes() if begin else b""
@@ -68,7 +68,7 @@ def make_distilled(run: Run, large: Teacher, begin: Path | None, measures: Measu
     if begun:
         put_in_place(training.network, load(begun), str(begin))
     curve = _trained(training.to(device), training.network, training.loss, plan, run)
-    options = run.options + (" --begin FILE" if begun else "")
+    options = f"{run.options} {source}" + (" --begin FILE" if begun else "")
     return _published(run, f"distil {options}", DISTILLED_TEXT, plan, curve, training.network, measures)
 
 

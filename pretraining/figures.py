@@ -17,6 +17,7 @@ from fed_fsad.methods.sdmad.backbone import Tokenizer, build_embedded, load_back
 from pretraining.card import Table
 from pretraining.device import CPU
 from pretraining.measure import (
+    JUDGES,
     PRODUCT,
     DetectionSet,
     detection_figures,
@@ -38,6 +39,8 @@ CARD_SEEDS = (1, 2, 3)
 """Validation seeds of a new teacher's card: other test images and other support draws, averaged."""
 OTHERS = tuple(organ for organ in ORGANS if organ != REPORTED)
 SeededSets = dict[int, dict[str, DetectionSet]]
+Rivals = dict[str, tuple[Teacher, Sequence[str]]]
+"""By the prefix of its columns: a network, and which of its scores are measured."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,11 @@ class Measures:
 
 def teacher_tables(network: SmallResNet, seed: int, measures: Measures) -> dict[str, Table]:
     """The teacher's card: AUROC at K = 4, mean over the seeds, beside the same network untrained and raw pixels."""
-    rivals = {"": frozen(network), "untrained ": frozen(new_network(seed))}
-    rivals |= {"ResNet-50 ": measures.large.to(CPU)} if measures.large else {}
+    rivals: Rivals = {
+        "": (frozen(network), tuple(JUDGES)),
+        "untrained ": (frozen(new_network(seed)), ("default", "patch")),
+    }
+    rivals |= {"ResNet-50 ": (measures.large.to(CPU), ("patch",))} if measures.large else {}
     organs = tuple(ORGANS)
     size = PRODUCT.image_size
     phantoms = {s: phantom_detection_sets(organs, validation_seed(s), measures.count, size) for s in measures.seeds}
@@ -129,13 +135,13 @@ def deviations(
     return off
 
 
-def _beside(rivals: Mapping[str, Teacher], sets: SeededSets) -> Table:
-    """Rows: organs and their mean. Columns: every score of every rival, and raw pixels; means over the seeds."""
+def _beside(rivals: Rivals, sets: SeededSets) -> Table:
+    """Rows: organs and their mean. Columns: the scores of every rival, and raw pixels; means over the seeds."""
     runs = []
     for seed, held in sets.items():
         columns: dict[str, dict[str, float]] = {organ: {} for organ in held}
-        for prefix, rival in rivals.items():
-            for organ, figures in detection_figures(rival, held, seed).items():
+        for prefix, (rival, judges) in rivals.items():
+            for organ, figures in detection_figures(rival, held, seed, judges).items():
                 columns[organ] |= {prefix + name: figure for name, figure in figures.items()}
         for organ, figures in raw_pixel_figures(held, seed).items():
             columns[organ] |= figures

@@ -16,12 +16,13 @@ from fed_fsad.methods.sdmad.backbone import load_backbone, read_config, small_to
 from fed_fsad.methods.sdmad.vocabulary import build_vocabulary
 from pretraining.card import read_card
 from pretraining.figures import OTHERS
-from pretraining.measure import detection_figures, frozen, load_teacher, phantom_detection_sets
+from pretraining.measure import PRODUCT, detection_figures, frozen, load_teacher, phantom_detection_sets
 from pretraining.protocol import validation_seed
 from pretraining.real import real_detection_sets
 from pretraining.zero_shot import averaged, category_sets, zero_shot_figures
 
 WEIGHTS = ("teacher/weights.safetensors", "student/weights.safetensors", "clip/weights.safetensors")
+MAKERS = {"teacher": "distil"}
 CONTEXT_TOKENS = 4
 FRESH_SEED, SAMPLING = 7, 0.07
 """Phantoms that neither a choice nor a card has seen, and how far a small sample's mean may lie from the card's."""
@@ -64,7 +65,8 @@ def test_the_card_beside_the_weights_is_theirs(weights: str) -> None:
     card = read_card(asset(weights).with_name("card.md"))
     assert card["sha256"] == read_sums(asset(SUMS))[weights]
     assert card["bytes"] == asset(weights).stat().st_size
-    assert card["command"].startswith(f"python -m pretraining {Path(weights).parent}")
+    name = str(Path(weights).parent)
+    assert card["command"].startswith(f"python -m pretraining {MAKERS.get(name, name)} ")
     assert card["cpu_seconds"] > 0
 
 
@@ -116,10 +118,11 @@ def test_the_vocabulary_fits_the_model_and_holds_most_sign_words_whole() -> None
 @pytest.mark.slow
 def test_the_teachers_card_holds_on_fresh_phantoms() -> None:
     stated = read_card(asset("teacher/card.md"))["figures"]["Phantom organs that choices looked at"]["mean"]
-    sets = phantom_detection_sets(OTHERS, validation_seed(FRESH_SEED), 40, 96)
-    found = averaged(detection_figures(frozen(load_teacher()), sets, FRESH_SEED))
-    assert found["patch"] == pytest.approx(stated["patch"], abs=SAMPLING)
-    assert found["patch"] > stated["untrained patch"]
+    sets = phantom_detection_sets(OTHERS, validation_seed(FRESH_SEED), 40, PRODUCT.image_size)
+    found = averaged(detection_figures(frozen(load_teacher()), sets, FRESH_SEED, ("default", "patch")))
+    for figure in ("default", "default pixel", "patch"):
+        assert found[figure] == pytest.approx(stated[figure], abs=SAMPLING)
+        assert found[figure] > stated[f"untrained {figure}"]
 
 
 @pytest.mark.slow
@@ -138,7 +141,8 @@ def test_clips_card_holds_on_fresh_phantoms() -> None:
 def test_the_teachers_figures_on_real_images_are_those_of_its_card(shared: Path) -> None:
     card = read_card(asset("teacher/card.md"))
     stated, teacher = card["figures"]["Real images, never looked at"], frozen(load_teacher())
-    found = [detection_figures(teacher, real_detection_sets(shared, 96, seed), seed) for seed in card["seeds"]]
+    sets = {seed: real_detection_sets(shared, PRODUCT.image_size, seed) for seed in card["seeds"]}
+    found = [detection_figures(teacher, sets[seed], seed, ("default", "patch")) for seed in sets]
     for name, figures in found[0].items():
         for score in figures:
             assert fmean(run[name][score] for run in found) == pytest.approx(stated[name][score], abs=0.005)

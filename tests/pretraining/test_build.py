@@ -71,7 +71,9 @@ def test_three_steps_of_distillation_broken_off_and_resumed_give_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def distilled(run: Run, begin: Path | None = None) -> str:
-        return make_distilled(run, reference(), begin, Measures(2, (1, 2), None, reference()))
+        return make_distilled(
+            run, reference(), "--reference X --variant v1", begin, Measures(2, (1, 2), None, reference())
+        )
 
     whole = distilled(_run(tmp_path / "one"))
     with monkeypatch.context() as patch:
@@ -84,7 +86,7 @@ def test_three_steps_of_distillation_broken_off_and_resumed_give_the_same_file(
 
     card = read_card(tmp_path / "one/teacher/card.md")
     assert card["sha256"] == whole == read_sums(tmp_path / "one" / SUMS)["teacher/weights.safetensors"]
-    assert card["command"] == "python -m pretraining distil --seed 0 --images 4 --steps 3"
+    assert card["command"] == "python -m pretraining distil --seed 0 --images 4 --steps 3 --reference X --variant v1"
     chosen, reported = card["figures"].values()
     assert set(chosen) == {*OTHERS, "mean"}
     assert {"patch", "untrained patch", "raw pixels", "ResNet-50 patch"} <= set(reported["brain_mri"])

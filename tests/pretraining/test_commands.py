@@ -44,7 +44,8 @@ def test_presets_say_how_much_and_options_change_it(asked: list[Any]) -> None:
 
 def test_the_large_network_is_named_by_weights_and_variant(asked: list[Any]) -> None:
     _invoke("distil", "--reference", "r50.safetensors", "--variant", "v1")
-    _, large, begin, measures = asked[0]
+    _, large, source, begin, measures = asked[0]
+    assert source == "--reference r50.safetensors --variant v1"
     assert (large.name, large.weights, large.variant) == ("resnet50", "r50.safetensors", "v1")
     assert begin is None
     assert measures.large is large
