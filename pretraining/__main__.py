@@ -1,4 +1,4 @@
-"""`python -m pretraining teacher | distil | student | clip | figures`."""
+"""`python -m pretraining teacher | distil | student | clip | figures | curves`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,7 @@ from pretraining.build_clip import make_clip
 from pretraining.build_student import make_student
 from pretraining.build_teacher import make_distilled, make_teacher
 from pretraining.card import read_card
+from pretraining.curves import curves as learning_curves
 from pretraining.figures import CARD_SEEDS, Measures, deviations, embedded_tables
 from pretraining.presets import CLIP, DISTILLED, STUDENT, TEACHER, Preset, Run
 
@@ -129,6 +130,12 @@ def figures(
     for where, (stated, figure) in off.items():
         console.print(f"{where}: the card says {stated:.3f}, found {figure:.3f}")
     raise typer.Exit(int(bool(off)))
+
+
+@app.command()
+def curves() -> None:
+    """Print the learning curves of the cards."""
+    print(learning_curves())
 
 
 def _resnet50(weights: str, variant: str) -> Teacher:
