@@ -13,6 +13,10 @@ import fed_fsad
 from fed_fsad.data.settings import Settings
 from fed_fsad.errors import ConfigError
 
+SHARED = "FED_FSAD_SHARED_FEATURES"
+"""In the environment of a process: the folder of a cache that it shares with others, where its host states none."""
+SHARED_GIB = 8.0
+
 
 class CacheSettings(Settings):
     """Frozen features kept on disk; they tell as much as the images, so only whoever owns those says where."""
@@ -43,6 +47,13 @@ class MachineSettings(Settings):
         "float32", description="of the frozen networks; bfloat16 is quicker on a GPU and changes the features a little"
     )
     cache: CacheSettings | None = Field(None, description="features on disk, a group; null = in memory only")
+
+
+def sharing(machine: MachineSettings) -> MachineSettings:
+    """The same with the cache that this process is to share, where none is stated."""
+    if machine.cache is not None or not (folder := os.environ.get(SHARED)):
+        return machine
+    return machine.model_copy(update={"cache": CacheSettings(path=Path(folder), gib=SHARED_GIB)})
 
 
 def device_of(machine: MachineSettings) -> torch.device:

@@ -10,7 +10,7 @@ from fed_fsad import methods
 from fed_fsad.data.feature_store import FeatureStore
 from fed_fsad.data.features import FeatureCache, Features, Rows
 from fed_fsad.data.samples import Sample
-from fed_fsad.machine import MachineSettings, device_of, maker
+from fed_fsad.machine import MachineSettings, device_of, maker, sharing
 from fed_fsad.methods.method import Method, TrainingSettings, part_of
 
 CACHE_BYTES = 2 << 30
@@ -26,6 +26,7 @@ def use(machine: MachineSettings) -> None:
     Raises ConfigError for a device that is not there.
     """
     global _machine, _features
+    machine = sharing(machine)
     device_of(machine)
     if machine != _machine:
         cache = machine.cache

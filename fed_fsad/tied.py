@@ -2,37 +2,46 @@
 
 import os
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from typing import IO, Any, Protocol, TypeVar
 
 PATIENCE_S = 20.0
 TIED = "FED_FSAD_TIED"
 """In the environment of a tied process: it is to end when its standard input does."""
 
 
-class Tied:
-    """Commands under way. Each has a process group of its own, and a standard input that is open as long as it may go
-    on: that end closes by `stop`, and by the death of this process as well.
+class Started(Protocol):
+    """A process under way whose program calls `heed`, started with TIED in its environment and in a session of its own.
+
+    stdin: open as long as it may go on.
     """
 
+    @property
+    def stdin(self) -> IO[Any] | None:
+        """Its standard input."""
+
+
+P = TypeVar("P", bound=Started)
+
+
+class Tied:
+    """Processes under way, which end when their standard input does: by `stop`, and by the death of this process."""
+
     def __init__(self) -> None:
-        self._processes: list[subprocess.Popen[str]] = []
+        self._processes: list[Started] = []
         self._stopped = False
         self._lock = threading.Lock()
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
-        """Start a command whose program calls `heed`; what it says can be read. Raises CancelledError after `stop`."""
+    def start(self, launch: Callable[[], P]) -> P:
+        """What `launch` starts. Raises CancelledError after `stop`."""
         with self._lock:
             if self._stopped:
                 raise CancelledError
-            process = subprocess.Popen(
-                command, env={**environment, TIED: "1"}, text=True, errors="replace", start_new_session=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            process = launch()
             self._processes.append(process)
             return process
 

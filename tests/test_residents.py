@@ -19,8 +19,9 @@ SAMPLES = phantom_set("oct", 2, 0, 0, 5)
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
+    monkeypatch.undo()
     use(MachineSettings())
 
 
@@ -88,6 +89,28 @@ def test_features_from_the_disk_are_those_computed_anew(tmp_path: Path, monkeypa
         assert torch.equal(first.features[name], tensor)
         assert torch.equal(again.features[name], tensor)
     assert len(list((tmp_path / FOLDER).glob("??/*.safetensors"))) == 2
+
+
+def test_a_process_shares_the_cache_of_its_batch_where_its_host_states_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    plain = rows_of(method())(SAMPLES)
+    monkeypatch.setenv(machine.SHARED, str(shared))
+    use(MachineSettings(cache=CacheSettings(path=own)))
+    rows_of(method())(SAMPLES[:1])
+    assert not shared.exists()
+    use(MachineSettings())
+    first = rows_of(method())(SAMPLES)
+    use(MachineSettings(cache=CacheSettings(path=own)))
+    use(MachineSettings())  # as the next cell would, which has nothing in memory
+    calls = counted(monkeypatch)
+    again = rows_of(method())(SAMPLES)
+    assert calls == []
+    assert len(list((shared / FOLDER).glob("??/*.safetensors"))) == 2
+    assert all(
+        torch.equal(found.features[n], tensor) for found in (first, again) for n, tensor in plain.features.items()
+    )
 
 
 def test_other_code_or_another_precision_makes_other_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

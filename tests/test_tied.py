@@ -25,12 +25,20 @@ CHILD = (
 PARENT = (
     "import os, sys, time\n"
     "from fed_fsad.tied import Tied, interruptible\n"
+    "from tests.test_tied import launched\n"
     "tied = Tied()\n"
-    "child = tied.start([sys.executable, *sys.argv[1:]], os.environ)\n"
+    "child = tied.start(lambda: launched(*sys.argv[1:]))\n"
     "with interruptible():\n"
     "    try: print(child.stdout.readline(), end='', flush=True); time.sleep(60)\n"
     "    except KeyboardInterrupt: tied.stop(); print('told', child.stdout.readline(), child.wait(), flush=True)\n"
 )
+
+
+def launched(*words: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, *words], env={**os.environ, TIED: "1"}, text=True, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -40,7 +48,7 @@ def tied() -> Tied:
 
 @pytest.mark.parametrize("ears", ["hearing", "deaf"])
 def test_what_is_stopped_ends_as_at_ctrl_c_and_otherwise_is_killed(tied: Tied, ears: str) -> None:
-    process = tied.start([sys.executable, "-c", CHILD, ears], os.environ)
+    process = tied.start(lambda: launched("-c", CHILD, ears))
     assert process.stdout is not None
     with process.stdout:
         assert int(process.stdout.readline()) == process.pid
@@ -48,7 +56,7 @@ def test_what_is_stopped_ends_as_at_ctrl_c_and_otherwise_is_killed(tied: Tied, e
         assert process.stdout.read() == ("stopped\n" if ears == "hearing" else "")
     assert process.wait(20) == (0 if ears == "hearing" else -signal.SIGKILL)
     with pytest.raises(CancelledError):
-        tied.start([sys.executable, "-c", CHILD], os.environ)
+        tied.start(lambda: launched("-c", CHILD))
 
 
 @pytest.mark.parametrize(("number", "told"), [(signal.SIGTERM, "told stopped\n 0\n"), (signal.SIGKILL, "")])

@@ -25,7 +25,7 @@ from simulations.study.compare import Line, by_line, gain, mean
 from simulations.study.plan import Cell
 from simulations.study.run import study
 from simulations.study.settings import load_study
-from tests.federation.test_ray_faults import processes, wait_until
+from tests.federation.test_ray_faults import children_of, wait_until
 from tests.simulations.test_study import cells, written
 from tests.test_daemon import lives, wait_for
 
@@ -141,6 +141,7 @@ def test_one_tidy_table_and_one_report(done: tuple[Path, Path]) -> None:
     assert "<svg" in page
     assert "not told apart" in page
     assert set(costs(out)) == {"equal_seed0", "size_seed0"}
+    assert not (out / "features").exists()
     assert all(2**20 < cost["peak"] < 2**40 and cost["seconds"] > 0 for cost in costs(out).values())
 
 
@@ -196,10 +197,11 @@ def test_no_cell_outlives_its_study(tmp_path: Path, number: signal.Signals) -> N
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until((run / "checkpoints" / "latest.json").exists, process)
-        (cell,) = processes("simulate", str(run))
+        family = children_of(process.pid) - {process.pid}
+        assert len(family) == 3  # what forks cells, who watches over the cell, and the cell
         process.send_signal(number)
         assert process.wait(60) == (130 if number == signal.SIGTERM else -signal.SIGKILL)
-    wait_for(lambda: not lives(cell))
+    wait_for(lambda: not any(map(lives, family)))
     said = (tmp_path / "log").read_text()
     assert ("stopped; the same command goes on in" in said) == (number == signal.SIGTERM)
     assert RunDir(run).status != "completed"
