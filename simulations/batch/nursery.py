@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from typing import Self
 
 from fed_fsad.errors import FederationError
 from fed_fsad.switches import SWITCHES
 from fed_fsad.tied import TIED
 
+PROGRAM = "fed_fsad.cli"
+"""What a run is: started by name, as a shell would, because it lies above this floor."""
 LONGEST = 1 << 16
 """Bytes of an order at most."""
 
@@ -117,15 +120,16 @@ def _settled(order: bytes, stdin: int, stdout: int) -> list[str]:
 
 def main() -> None:
     """Import, fork, and in every fork be `fed-fsad`."""
-    from fed_fsad import cli, methods, tracking  # noqa: F401 - all of these for the runs' sake
+    from fed_fsad import methods, tracking  # noqa: F401 - all of these for the runs' sake
     from simulations import simulate  # noqa: F401
 
+    program = import_module(PROGRAM)
     for name in sys.argv[1:]:
         methods.settings_type(name)
     words = attend(socket.socket(fileno=os.dup(0)))
     if words is not None:
         sys.argv = ["fed-fsad", *words]
-        cli.main()
+        program.main()
 
 
 if __name__ == "__main__":
