@@ -49,7 +49,7 @@ class Nursery:
         environment = {**SWITCHES, **os.environ, "OMP_NUM_THREADS": str(threads)}
         with theirs:
             self._process = subprocess.Popen(
-                command, env=environment, stdin=theirs, stdout=subprocess.DEVNULL, start_new_session=True
+                command, env=environment, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, start_new_session=True
             )
 
     def __enter__(self) -> Self:
