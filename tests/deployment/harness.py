@@ -138,7 +138,7 @@ class SiteProcess:
         return bool(lines) and lines[-1].endswith(f"ROUND {round_}]")
 
     def trains(self, run: RunDir, round_: int) -> bool:
-        """Whether its app has read that round's question; what standing still before then does: docs/running.md."""
+        """Whether its app has read that round's question."""
         begun = (run.path / "environment.json").exists()
         return begun and f"run {run.run_id[:8]} round {round_}: asked" in self.said()
 
