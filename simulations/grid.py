@@ -98,6 +98,4 @@ def _copied(message: Message) -> Message:
     # several times as fast as deepcopy, but for arrays it would copy the bytes as well
     rest = pickle.loads(pickle.dumps({key: own for key, own in message.content.items() if key not in arrays}))
     content = RecordDict({key: arrays[key] if key in arrays else rest[key] for key in message.content})
-    made = copy.copy(message)
-    made.__dict__.update(_content=content, _metadata=copy.copy(message.metadata))
-    return made
+    return Message(content=content, metadata=copy.copy(message.metadata))
