@@ -29,9 +29,10 @@ class Roster:
         self._asked: dict[int, float] = {}
         self._said: set[str] = set()
 
-    def only_predicts(self, site: str) -> bool:
-        """Whether this site said that it only evaluates, whatever the config expects of it."""
-        return self._roles.get(site) == "predict-only"
+    @property
+    def predicting(self) -> set[str]:
+        """The sites that said that they only evaluate, whatever the config expects of them."""
+        return {site for site, role in self._roles.items() if role == "predict-only"}
 
     def present(self) -> dict[str, int]:
         """Node id by site name, sorted by name; nodes that are new are asked who they are.
@@ -39,7 +40,7 @@ class Roster:
         A site that was restarted may come back as another node while the old one is still listed: the old one is asked
         once more and dropped when it is silent. Raises FederationError when two live nodes give the same name.
         """
-        connected = dict.fromkeys(sorted(self._grid.get_node_ids()))
+        connected = sorted(self._grid.get_node_ids())
         known = {node: name for node, name in self._names.items() if node in connected}
         self._names = dict(known)
         self._asked = {node: at for node, at in self._asked.items() if node in connected}
