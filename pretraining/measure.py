@@ -17,11 +17,10 @@ from fed_fsad.data.phantoms import phantom_set
 from fed_fsad.data.samples import Sample
 from fed_fsad.evaluation.metrics import pixel_auroc
 from fed_fsad.methods.d24fad.backbones import SMALL
-from fed_fsad.methods.d24fad.baselines import nearest_patch, nearest_position, pooled
+from fed_fsad.methods.d24fad.baselines import nearest_patch, nearest_position, pooled, residual_scores
 from fed_fsad.methods.d24fad.checkpoint import put_in_place
-from fed_fsad.methods.d24fad.residuals import RESIDUALS, SCORES, one_by_one
+from fed_fsad.methods.d24fad.residuals import SCORES
 from fed_fsad.methods.d24fad.resnet import SmallResNet
-from fed_fsad.methods.d24fad.scoring import combine, score_images
 from fed_fsad.methods.d24fad.settings import Settings
 from fed_fsad.methods.d24fad.teacher import Teacher
 from fed_fsad.methods.method import Scores
@@ -72,12 +71,7 @@ def _masks(samples: Sequence[Sample], size: int) -> Tensor:
 
 def default_score(features: Features, support: Features, size: int) -> Scores:
     """The product's own default score; features: [B, ...] queries, support: [K, ...]."""
-    names = SCORES[PRODUCT.score]
-    maps = [
-        combine([distance for name in names for distance in RESIDUALS[name](image, support)], size)
-        for image in one_by_one(features)
-    ]
-    return score_images(torch.cat(maps), PRODUCT.image_score)
+    return residual_scores(SCORES[PRODUCT.score], features, support, size, PRODUCT.image_score)
 
 
 def nearest_image(features: Features, support: Features, _: int) -> Scores:

@@ -12,9 +12,11 @@ import typer
 
 from benchmarks.evidence import Entry, Evidence, chosen, load_evidence, make, summary
 from fed_fsad.cli import app
+from pretraining.__main__ import app as pretraining
 from tests.test_docs import PAGES, REPOSITORY, check_command
 
 EVIDENCE = load_evidence()
+PROGRAMS = {"fed_fsad.cli": app, "pretraining": pretraining}
 FIGURE = re.compile(r"[*+−~]*\d+\.\d")
 """How a measured figure begins in a cell; settings stand in backticks."""
 
@@ -87,8 +89,8 @@ def test_names_are_of_one_entry_each() -> None:
 @pytest.mark.parametrize("entry", EVIDENCE.entries, ids=lambda entry: entry.name)
 def test_every_command_is_one(entry: Entry, tmp_path: Path) -> None:
     _, _, module, *words = entry.words(tmp_path, tmp_path)
-    if module == "fed_fsad.cli":
-        check_command(typer.main.get_command(app), words, "benchmarks/evidence.yaml")
+    if module in PROGRAMS:
+        check_command(typer.main.get_command(PROGRAMS[module]), words, "benchmarks/evidence.yaml")
         return
     found = importlib.util.find_spec(module)
     assert found is not None

@@ -137,7 +137,8 @@ def test_matching_rebuilds_what_is_bare_and_nothing_that_is_private(
     monkeypatch.setattr(matching, "STEPS", 10)
     terms = "{privacy: example, epsilon: 2}"
     sites = f"  - {{name: north, holds: {{organs: [oct], normal: 60, abnormal: 0}}, policy: {terms}}}\n"
-    (subject,) = subjects_of(run_of(tmp_path / "run", f"hospitals:\n{sites}methods: {{d24fad: {{}}}}\n"), 0)
+    text = f"hospitals:\n{sites}methods: {{d24fad: {{image_size: 64}}}}\n"
+    (subject,) = subjects_of(run_of(tmp_path / "run", text), 0)
     found = verdicts(subject, "matching")["matching"]
     assert found.verdict == HOLDS
     assert (found.figures["control"] or 0) > 0.4

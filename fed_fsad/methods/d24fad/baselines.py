@@ -1,12 +1,14 @@
 """What the frozen teacher says without any training."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fed_fsad.data.features import Features
-from fed_fsad.methods.d24fad.residuals import Residual, one_by_one, patches, positions
-from fed_fsad.methods.d24fad.scoring import combine, score_images
+from fed_fsad.methods.d24fad.residuals import RESIDUALS, one_by_one
+from fed_fsad.methods.d24fad.scoring import ImageScore, combine, score_images
 from fed_fsad.methods.method import Scores
 
 
@@ -15,12 +17,12 @@ def nearest_patch(features: Features, support: Features, size: int) -> Scores:
 
     features: [B, ...] queries, support: [K, ...].
     """
-    return _scores(patches, features, support, size)
+    return residual_scores(["patches"], features, support, size, "max")
 
 
 def nearest_position(features: Features, support: Features, size: int) -> Scores:
     """Cosine distance to the nearest support at the same position, stages 1-3 summed; score = maximum of the map."""
-    return _scores(positions, features, support, size)
+    return residual_scores(["positions"], features, support, size, "max")
 
 
 def pooled(features: Features) -> Tensor:
@@ -28,6 +30,12 @@ def pooled(features: Features) -> Tensor:
     return F.normalize(torch.cat([features[stage].mean(dim=(2, 3)) for stage in ("f1", "f2", "f3")], dim=1))
 
 
-def _scores(residual: Residual, features: Features, support: Features, size: int) -> Scores:
-    maps = [combine(residual(image, support), size) for image in one_by_one(features)]
-    return score_images(torch.cat(maps), "max")
+def residual_scores(
+    names: Sequence[str], features: Features, support: Features, size: int, image_score: ImageScore
+) -> Scores:
+    """Scores of the sum of the teacher's residuals of these names; features: [B, ...] queries, support: [K, ...]."""
+    maps = [
+        combine([distance for name in names for distance in RESIDUALS[name](image, support)], size)
+        for image in one_by_one(features)
+    ]
+    return score_images(torch.cat(maps), image_score)
