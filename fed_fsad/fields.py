@@ -1,11 +1,13 @@
 """What a stranger wrote into a record: read field by field, cut to size, or refused by name."""
 
 import math
-from typing import TypeGuard, get_args
+from typing import TypeGuard, TypeVar, get_args
 
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fed_fsad.privacy.records import Unit
+
+Record = TypeVar("Record", ArrayRecord, MetricRecord, ConfigRecord)
 
 LONGEST_TEXT = 1000
 """Letters of a text that are kept: all of it lands in the server's log, its report and on its screen."""
@@ -15,10 +17,15 @@ class MalformedMessage(ValueError):
     """A message that does not keep the contract; the text names the first thing wrong with it."""
 
 
+def records_of(content: RecordDict, kind: type[Record]) -> dict[str, Record]:
+    """The records of one kind. Flower's own properties check and copy all of them at every look."""
+    return {key: record for key, record in content.items() if isinstance(record, kind)}
+
+
 def config_of(content: RecordDict, key: str) -> ConfigRecord:
     """The message's record of settings called `key`. Raises MalformedMessage, as everything here."""
-    record = content.config_records.get(key)
-    if record is None:
+    record = content.get(key)
+    if not isinstance(record, ConfigRecord):
         raise MalformedMessage(f"the message has no {key!r} record")
     return record
 

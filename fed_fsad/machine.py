@@ -58,8 +58,10 @@ def sharing(machine: MachineSettings) -> MachineSettings:
 
 def device_of(machine: MachineSettings) -> torch.device:
     """The device to compute on. Raises ConfigError for a GPU that is not there."""
+    if machine.device == "cpu":
+        return torch.device("cpu")
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if machine.device == "cpu" or (machine.device == "auto" and not there):
+    if machine.device == "auto" and not there:
         return torch.device("cpu")
     device = torch.device("cuda:0" if machine.device in ("auto", "cuda") else machine.device)
     if (device.index or 0) >= there:

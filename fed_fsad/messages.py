@@ -2,18 +2,29 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch import Tensor
 
 from fed_fsad import methods
+from fed_fsad.arrays import Tensors, arrays_of, tensors_of, wire_bytes
 from fed_fsad.data.settings import Name, Role
 from fed_fsad.errors import UserError
 from fed_fsad.evaluation.settings import EvaluationSettings
-from fed_fsad.fields import LONGEST_TEXT, MalformedMessage, account, config_of, count, is_finite, number, text
+from fed_fsad.fields import (
+    LONGEST_TEXT,
+    MalformedMessage,
+    account,
+    config_of,
+    count,
+    is_finite,
+    number,
+    records_of,
+    text,
+)
 from fed_fsad.methods.local import LocalTraining
 from fed_fsad.methods.method import TrainingSettings, part_of
 from fed_fsad.privacy.terms import ExampleTerms, HospitalTerms
@@ -28,9 +39,6 @@ __all__ = [
     "tensors_of",
     "wire_bytes",
 ]
-
-Tensors = Mapping[str, Tensor]
-"""Trainable tensors of one method by "part/parameter"."""
 
 STATUSES = ("ok", "refused", "budget_spent", "error")
 
@@ -103,8 +111,7 @@ class Instruction:
         """Back from records. Raises MalformedMessage, also for settings and numbers that make no sense."""
         config = config_of(content, "instruction")
         try:
-            blocks = json.loads(str(config["settings"]))
-            settings = {name: methods.settings_type(name).model_validate(block) for name, block in blocks.items()}
+            settings = dict(_settings(str(config["settings"])))
             keys = ("round", "rounds", "attempt", "seed", "threads", "cohort", "entered")
             numbers = {key: int(str(config[key])) for key in keys}
             asked = config.get("evaluation")
@@ -232,24 +239,11 @@ class Reply:
         )
 
 
-def arrays_of(tensors: Tensors) -> ArrayRecord:
-    """Tensors as an ArrayRecord of their own copies, which Flower makes."""
-    return ArrayRecord({name: Array(tensor.detach().cpu().numpy()) for name, tensor in tensors.items()})
-
-
-def tensors_of(arrays: ArrayRecord) -> dict[str, Tensor]:
-    """An ArrayRecord as tensors of their own copies, dtype kept."""
-    return {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
-
-
-def wire_bytes(contents: Iterable[RecordDict]) -> int:
-    """Bytes of all tensors in these records, as serialised; the few settings beside them are left out."""
-    return sum(
-        len(array.data)
-        for content in contents
-        for record in content.array_records.values()
-        for array in record.values()
-    )
+@lru_cache(maxsize=8)
+def _settings(text: str) -> tuple[tuple[str, TrainingSettings], ...]:
+    """The settings of each method, which never change: a process with a thousand sites reads the one text once."""
+    blocks = json.loads(text)
+    return tuple((name, methods.settings_type(name).model_validate(block)) for name, block in blocks.items())
 
 
 def _pack_tensors(tensors: Mapping[str, Tensors], prefix: str = "") -> dict[str, ArrayRecord]:
@@ -262,11 +256,11 @@ def _pack_tensors(tensors: Mapping[str, Tensors], prefix: str = "") -> dict[str,
 
 def _unpack_tensors(content: RecordDict, prefix: str = "") -> dict[str, dict[str, Tensor]]:
     tensors: dict[str, dict[str, Tensor]] = {}
-    for key, record in content.array_records.items():
+    for key, record in records_of(content, ArrayRecord).items():
         if key.startswith(VARIATES) != bool(prefix):
             continue
         method, _, part = key.removeprefix(prefix).partition("/")
-        if any(len(name) > LONGEST_NAME or not name.isprintable() for name in (key, *record)):
+        if max(map(len, (key, *record))) > LONGEST_NAME or not "".join((key, *record)).isprintable():
             raise MalformedMessage(f"a name among the arrays is longer than {LONGEST_NAME} letters or not printable")
         try:
             unpacked = tensors_of(record)
@@ -293,7 +287,7 @@ def _unpack_metrics(content: RecordDict) -> tuple[dict[str, dict[str, float]], d
 def _figures(content: RecordDict, prefix: str) -> dict[str, tuple[dict[str, float], object]]:
     """By method: the finite figures of the records called `prefix` + method, and num-examples as it came."""
     found: dict[str, tuple[dict[str, float], object]] = {}
-    for key, record in content.metric_records.items():
+    for key, record in records_of(content, MetricRecord).items():
         if not key.startswith(prefix):
             continue
         method, figures = key.removeprefix(prefix), dict(record)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -154,6 +155,7 @@ def first_difference(old: Any, new: Any, key: str = "") -> str | None:
     return None if old == new else f"{key} was {old!r} and is {new!r}"
 
 
+@lru_cache(maxsize=64)
 def from_root(text: str) -> Path:
     """A path of Flower's run config. Flower starts its apps in folders of their own, and the two apps in different
     ones: what is not absolute is meant from the repository's root.

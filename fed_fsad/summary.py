@@ -1,6 +1,6 @@
 """summary.json: the whole run in one object, always computed anew from what metrics.jsonl holds."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from statistics import fmean
@@ -42,6 +42,7 @@ def summarise(run: RunDir, status: str, error: str | None = None) -> dict[str, A
     """
     config, events = run.config(), run.events()
     lines = _latest(events)
+    latest, every = _by_site(lines), _by_site(events)
     rounds = [line for line in lines if line["kind"] == "round"]
     said = guarantees([hospital.name for hospital in config.hospitals], events)
     seconds = sum(line["seconds"] for line in rounds)
@@ -60,7 +61,7 @@ def summarise(run: RunDir, status: str, error: str | None = None) -> dict[str, A
         "warnings": list(dict.fromkeys(line["text"] for line in events if line["kind"] == "warning")),
         "methods": {name: _method(name, lines) for name in config.methods},
         "sites": {
-            hospital.name: _site(hospital.name, lines, events) | {"guarantee": said[hospital.name]}
+            hospital.name: _site(latest[hospital.name], every[hospital.name]) | {"guarantee": said[hospital.name]}
             for hospital in config.hospitals
         },
     }
@@ -70,6 +71,14 @@ def _latest(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One line per thing: of lines about the same round, site, method, arm and name, the last one."""
     keys = ("kind", "round", "site", "method", "arm", "name")
     return list({tuple(event.get(key) for key in keys): event for event in events}.values())
+
+
+def _by_site(events: list[dict[str, Any]]) -> defaultdict[str | None, list[dict[str, Any]]]:
+    """The lines about each site, sorted out in one pass, however many sites there are."""
+    found: defaultdict[str | None, list[dict[str, Any]]] = defaultdict(list)
+    for event in events:
+        found[event.get("site")].append(event)
+    return found
 
 
 def _hospital_level(events: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -125,14 +134,12 @@ def _each(curve: list[dict[str, Any]], own: list[dict[str, Any]]) -> dict[str, d
     return figures
 
 
-def _site(name: str, lines: list[dict[str, Any]], events: list[dict[str, Any]]) -> dict[str, Any]:
-    own = sorted(
-        (line for line in lines if line["kind"] == "site" and line["site"] == name), key=lambda x: int(x["round"])
-    )
+def _site(lines: list[dict[str, Any]], mine: list[dict[str, Any]]) -> dict[str, Any]:
+    """lines: the last ones about this site. mine: all of them."""
+    own = sorted((line for line in lines if line["kind"] == "site"), key=lambda x: int(x["round"]))
     good = [line for line in own if line["status"] == "ok"]
     last = good[-1] if good else {}
     examples = [block["examples"] for block in last.get("methods", {}).values() if "examples" in block]
-    mine = [event for event in events if event.get("site") == name]
     every = [event for event in mine if event["kind"] == "site"]
     told = [event for event in mine if event.get("epsilon") is not None]
     account = told[-1] if told else {}
@@ -144,9 +151,7 @@ def _site(name: str, lines: list[dict[str, Any]], events: list[dict[str, Any]]) 
         "bytes": {way: sum(line.get(f"bytes_{way}", 0) for line in every) for way in ("up", "down")},
         "examples": max(examples) if examples else None,
         **{key: account.get(key) for key in ("epsilon", "delta", "unit", "claim")},
-        "local": {
-            line["method"]: line["headline"] for line in lines if line["kind"] == "arm" and line.get("site") == name
-        },
+        "local": {line["method"]: line["headline"] for line in lines if line["kind"] == "arm"},
         "evaluation": _own_evaluation(mine),
     }
 

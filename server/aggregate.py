@@ -27,6 +27,8 @@ STRATEGIES: Mapping[str, Callable[..., flower.FedAvg]] = {
     "krum": flower.Krum,
     "multikrum": flower.MultiKrum,
 }
+THE_MEAN_ITSELF = ("fedavg",)
+"""Strategies that make of the mean what it is: Flower would only pack it, multiply it by one and unpack it."""
 MOMENTS = ("m_t", "v_t")
 SAMPLING = ("fraction_", "min_")
 """Arguments that choose whom Flower would ask; the coordinator does that, so here they would do nothing."""
@@ -80,11 +82,13 @@ class Aggregator:
             senders = [reply for reply in ordered if names[0] in reply.tensors[method]]
             if not senders:
                 continue
-            updates = self._updates(method, names, senders, weights)
-            chosen = self._strategy(f"{method}/{piece}", {name: current[name] for name in names})
-            arrays, _ = chosen.aggregate_train(round_, updates)
-            if arrays is not None:
-                merged.update({name: value.to(current[name].dtype) for name, value in tensors_of(arrays).items()})
+            if self._settings.strategy.name in THE_MEAN_ITSELF:
+                made = _mean(method, names, senders, weights)
+            else:
+                chosen = self._strategy(f"{method}/{piece}", {name: current[name] for name in names})
+                arrays, _ = chosen.aggregate_train(round_, self._updates(method, names, senders, weights))
+                made = {} if arrays is None else tensors_of(arrays)
+            merged.update({name: value.to(current[name].dtype) for name, value in made.items()})
         if broken := [name for name, value in merged.items() if not bool(torch.isfinite(value).all())]:
             raise FederationError(
                 f"round {round_}: aggregating {method} made {broken[0]} NaN or infinite; "
@@ -150,8 +154,11 @@ def _mean(method: str, names: Sequence[str], senders: Sequence[Reply], weights: 
     merged: dict[str, Any] = {}
     for reply in senders:
         for name in names:
-            part = reply.tensors[method][name].detach().cpu().numpy() * (weights[reply.site] / whole)
-            merged[name] = merged[name] + part if name in merged else part
+            part = reply.tensors[method][name].numpy() * (weights[reply.site] / whole)
+            if name in merged:
+                merged[name] += part
+            else:
+                merged[name] = part
     return {name: torch.from_numpy(np.asarray(value)) for name, value in merged.items()}
 
 

@@ -1,10 +1,12 @@
 """What stands between a reply and the global model: every update is checked before a strategy sees it."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from statistics import median
+from typing import Any
 
-import torch
+import numpy as np
+from torch import Tensor
 
 from fed_fsad.messages import Reply, Tensors
 from fed_fsad.methods.method import piece_of
@@ -59,26 +61,54 @@ def evaluation_fault(evaluation: Mapping[str, Mapping[str, float]], asked: Colle
 
 def tensor_fault(tensors: Tensors, current: Tensors) -> str | None:
     """Why these are not whole pieces of `current`, of its shapes and dtypes and finite, in one sentence, or None."""
+    if tensors.keys() != current.keys() and (problem := _misnamed(tensors, current)):
+        return problem
+    for name, tensor in tensors.items():
+        if tensor.shape != current[name].shape:
+            return f"{name} has shape {tuple(tensor.shape)}, not {tuple(current[name].shape)}"
+        if tensor.dtype != current[name].dtype:
+            return f"{name} is {tensor.dtype}, not {current[name].dtype}"
+    if not np.isfinite(_flat(tensors.values())).all():
+        broken = next(name for name, tensor in tensors.items() if not np.isfinite(tensor.numpy()).all())
+        return f"{broken} holds NaN or infinite values"
+    return None
+
+
+def _misnamed(tensors: Tensors, current: Tensors) -> str | None:
+    """Which tensor is not one of `current`, or is missing in a piece of which others were sent, or None."""
     pieces = {piece_of(name) for name in tensors}
     wanted = {name for name in current if piece_of(name) in pieces}
     if extra := sorted(set(tensors) - set(current)):
         return f"unknown tensor {extra[0]}"
     if missing := sorted(wanted - set(tensors)):
         return f"tensor {missing[0]} is missing"
-    for name, tensor in tensors.items():
-        if tensor.shape != current[name].shape:
-            return f"{name} has shape {tuple(tensor.shape)}, not {tuple(current[name].shape)}"
-        if tensor.dtype != current[name].dtype:
-            return f"{name} is {tensor.dtype}, not {current[name].dtype}"
-        if not bool(torch.isfinite(tensor).all()):
-            return f"{name} holds NaN or infinite values"
     return None
 
 
 def update_norm(tensors: Tensors, current: Tensors) -> float:
     """L2 norm of (tensors − current) over all the tensors that were sent."""
-    squares = (float((tensor.double() - current[name].double()).square().sum()) for name, tensor in tensors.items())
-    return math.sqrt(sum(squares))
+    return next(_norms([tensors], current))
+
+
+def _norms(updates: Iterable[Tensors], current: Tensors) -> Iterator[float]:
+    """The length of each update. What several sites in a row leave unchanged of `current` is laid out once."""
+    names: list[str] = []
+    start = np.zeros(0)
+    for tensors in updates:
+        if list(tensors) != names:
+            names = list(tensors)
+            start = _flat((current[name] for name in names), np.float64)
+        step = _flat(tensors.values(), np.float64)
+        step -= start
+        yield math.sqrt(step @ step)
+
+
+def _flat(tensors: Iterable[Tensor], kind: type[np.float64] | None = None) -> np.ndarray[Any, Any]:
+    """All values one after the other, [D], in a dtype that holds each of them, or in `kind`: one pass over many small
+    tensors costs less than a pass over each.
+    """
+    parts = [tensor.numpy().reshape(-1) for tensor in tensors]
+    return np.concatenate(parts, dtype=kind) if parts else np.zeros(0)
 
 
 def outsized(replies: Sequence[Reply], current: Mapping[str, Tensors], factor: float) -> dict[str, str]:
@@ -88,7 +118,8 @@ def outsized(replies: Sequence[Reply], current: Mapping[str, Tensors], factor: f
     """
     faults: dict[str, str] = {}
     for method, sent in current.items():
-        norms = {reply.site: update_norm(reply.tensors[method], sent) for reply in replies if method in reply.tensors}
+        own = {reply.site: reply.tensors[method] for reply in replies if method in reply.tensors}
+        norms = dict(zip(own, _norms(own.values(), sent), strict=True))
         if len(norms) < 3:
             continue
         limit = factor * median(norms.values())

@@ -29,28 +29,28 @@ class Roster:
         self._asked: dict[int, float] = {}
         self._said: set[str] = set()
 
-    @property
-    def predicting(self) -> set[str]:
-        """The sites that said that they only evaluate, whatever the config expects of them."""
-        return {site for site, role in self._roles.items() if role == "predict-only"}
+    def only_predicts(self, site: str) -> bool:
+        """Whether this site said that it only evaluates, whatever the config expects of it."""
+        return self._roles.get(site) == "predict-only"
 
-    def present(self) -> dict[str, int]:
-        """Node id by site name, sorted by name; nodes that are new are asked who they are.
+    def present(self, patience_s: float = QUERY_TIMEOUT_S) -> dict[str, int]:
+        """Node id by site name, sorted by name; nodes that are new are asked who they are, and have `patience_s`.
 
         A site that was restarted may come back as another node while the old one is still listed: the old one is asked
         once more and dropped when it is silent. Raises FederationError when two live nodes give the same name.
         """
-        connected = sorted(self._grid.get_node_ids())
+        connected = dict.fromkeys(sorted(self._grid.get_node_ids()))
         known = {node: name for node, name in self._names.items() if node in connected}
         self._names = dict(known)
         self._asked = {node: at for node, at in self._asked.items() if node in connected}
-        patience = time.monotonic() - ASK_AGAIN_S
-        self._ask([node for node in connected if node not in known and self._asked.get(node, patience) <= patience])
+        recently = time.monotonic() - ASK_AGAIN_S
+        new = [node for node in connected if node not in known and self._asked.get(node, recently) <= recently]
+        self._ask(new, patience_s)
         newcomers = {name for node, name in self._names.items() if node not in known}
         if doubtful := [node for node, name in known.items() if name in newcomers]:
             for node in doubtful:
                 del self._names[node]
-            self._ask(doubtful)
+            self._ask(doubtful, patience_s)
         sites: dict[str, int] = {}
         for node, name in sorted(self._names.items()):
             if name in sites:
@@ -60,13 +60,13 @@ class Roster:
 
     def wait_for(self, wanted: int, seconds: float, able: Callable[[str], bool], hoped: int = 0) -> dict[str, int]:
         """Wait until `wanted` of the sites that are `able` to train are there, and `hoped` of all sites; after
-        `seconds` be content with `wanted`.
+        `seconds` be content with `wanted`. A simulation engine's first answer may take as long as its actors' start.
 
         Raises FederationError naming the missing sites when fewer than `wanted` came.
         """
         deadline = time.monotonic() + seconds
         while True:
-            sites = self.present()
+            sites = self.present(max(seconds, QUERY_TIMEOUT_S))
             absent = [name for name in self._expected if name not in sites]
             ready = sum(map(able, sites))
             if not absent or (ready >= wanted and len(sites) >= hoped):
@@ -82,13 +82,13 @@ class Roster:
         self._tell(f"after {seconds:g} s the run goes on without {', '.join(absent)}, who may still join")
         return sites
 
-    def _ask(self, nodes: Sequence[int]) -> None:
+    def _ask(self, nodes: Sequence[int], patience_s: float) -> None:
         if not nodes:
             return
         content = RecordDict({"query": ConfigRecord({"version": __version__})})
         queries = [Message(content, dst_node_id=node, message_type=MessageType.QUERY) for node in nodes]
         self._asked.update(dict.fromkeys(nodes, time.monotonic()))
-        for answer in self._grid.send_and_receive(queries, timeout=QUERY_TIMEOUT_S):
+        for answer in self._grid.send_and_receive(queries, timeout=patience_s):
             node = answer.metadata.src_node_id
             try:
                 reply = Reply.unpack(answer.content) if answer.has_content() else None

@@ -39,6 +39,7 @@ class Coordinator:
         self._scorer = scorer
         self._observer = observer
         self._roster = Roster(grid, [hospital.name for hospital in config.hospitals], self._warn)
+        self._trainers = frozenset(config.trainers)
         self._exchange = Exchange(grid, config.federation)
         self._shelf = Shelf(run.path)
         self._secure = secure_rounds(grid, config)
@@ -147,8 +148,9 @@ class Coordinator:
         return {name: travelling(self._tensors[name], block) for name, block in self._config.training.items()}
 
     def _attempt(self, attempt: int) -> Attempt:
-        present = {site: node for site, node in self._roster.present().items() if site not in self._standing.out}
-        free = [site for site in present if self._able(site) and site not in self._exchange.busy]
+        busy = self._exchange.busy
+        present = {site: node for site, node in self._roster.present().items() if self._standing.asks(site)}
+        free = [site for site in present if self._trains(site) and site not in busy]
         chosen = self._choose(free, attempt)
         evaluate = attempt == 1 and (self._round - 1) % self._config.evaluation.every == 0
         instruction = self._instruction(max(1, len(chosen)), attempt, evaluate)
@@ -205,15 +207,15 @@ class Coordinator:
         return sorted(str(name) for name in stream.choice(names, wanted, replace=False))
 
     def _trains(self, site: str) -> bool:
-        return site in self._config.trainers and site not in self._roster.predicting
+        return site in self._trainers and not self._roster.only_predicts(site)
 
     def _able(self, site: str) -> bool:
-        return self._trains(site) and site not in self._standing.out
+        return self._trains(site) and self._standing.asks(site)
 
     def _needed(self) -> int:
         """Valid replies a round must have, of the sites it should ask whether they are connected or not; never 0."""
         settings = self._config.federation
-        able = sum(map(self._able, self._config.trainers))
+        able = sum(map(self._able, self._trainers))
         least = 1 if self._secure is None else self._config.privacy.secure.smallest
         return max(least, settings.min_replies or min(able, settings.participants or able) // 2 + 1)
 
@@ -235,7 +237,8 @@ class Coordinator:
         tuned = self._config.trainers if self._config.federation.local.fine_tune else ()
         wanted = {event["site"] for event in told} | {site for site in present if not self._trains(site)} | {*tuned}
         instruction = self._instruction(len(present) or 1, self._config.federation.retries + 2, evaluate=True)
-        asked = [site for site in present if site in wanted - done - set(self._standing.out)]
+        left = wanted - done - set(self._standing.out)
+        asked = [site for site in present if site in left]
         tried = self._ask([Question(site, present[site], instruction, trains=False) for site in asked])
         for site, (_, reason) in sorted(tried.faults.items()):
             self._warn(f"{site} did not score the last model: {reason}")

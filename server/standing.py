@@ -21,6 +21,10 @@ class Standing:
         self._strikes: dict[str, int] = {}
         self._suspended: dict[str, str] = {}
 
+    def asks(self, site: str) -> bool:
+        """Whether it is still asked."""
+        return site not in self._suspended and site not in self._spent
+
     @property
     def out(self) -> dict[str, str]:
         """Reason by site of all that are not asked any more."""

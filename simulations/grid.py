@@ -1,15 +1,19 @@
 """A Flower Grid inside one process: the same ServerApp and ClientApp, no Ray, no sockets, the same bits every time."""
 
 import copy
+import pickle
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+
+from fed_fsad.arrays import copied
+from fed_fsad.fields import records_of
 
 SERVER_NODE = 1
 FIRST_NODE = 2
@@ -81,6 +85,19 @@ class InProcessGrid(Grid):
         """Copies go both ways, as over a network: what a client does to its message changes nobody else's."""
         context = self._contexts[message.metadata.dst_node_id]
         try:
-            return copy.deepcopy(self._client_app(copy.deepcopy(message), context))
+            return _copied(self._client_app(_copied(message), context))
         except Exception as error:
             return Message(Error(CLIENT_APP_RAISED, type(error).__name__), reply_to=message)
+
+
+def _copied(message: Message) -> Message:
+    """A message that shares no more with the first than texts, numbers and bytes, which nobody can change."""
+    if not message.has_content():
+        return copy.deepcopy(message)
+    arrays = {key: copied(record) for key, record in records_of(message.content, ArrayRecord).items()}
+    # several times as fast as deepcopy, but for arrays it would copy the bytes as well
+    rest = pickle.loads(pickle.dumps({key: own for key, own in message.content.items() if key not in arrays}))
+    content = RecordDict({key: arrays[key] if key in arrays else rest[key] for key in message.content})
+    made = copy.copy(message)
+    made.__dict__.update(_content=content, _metadata=copy.copy(message.metadata))
+    return made

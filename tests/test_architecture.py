@@ -20,14 +20,23 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("fed_fsad.data",),
     ("fed_fsad.methods",),
     ("fed_fsad.evaluation", "fed_fsad.privacy"),
-    ("fed_fsad.fields", "fed_fsad.messages", "fed_fsad.rundir", "fed_fsad.summary", "fed_fsad.progress",
-     "fed_fsad.residents", "fed_fsad.machine", "fed_fsad.config", "fed_fsad.tracking", "fed_fsad.watching"),
+    ("fed_fsad.fields", "fed_fsad.arrays", "fed_fsad.messages", "fed_fsad.rundir", "fed_fsad.summary",
+     "fed_fsad.progress", "fed_fsad.residents", "fed_fsad.machine", "fed_fsad.config", "fed_fsad.tracking",
+     "fed_fsad.watching"),
     ("fed_fsad.provision", "fed_fsad.secagg"),
     ("server", "clients"),
     ("simulations", "fed_fsad.inference"),
     ("fed_fsad.cli",),
 )  # fmt: skip
-FLOWER = ("fed_fsad.fields", "fed_fsad.messages", "fed_fsad.secagg", "server", "clients", "simulations")
+FLOWER = (
+    "fed_fsad.fields",
+    "fed_fsad.arrays",
+    "fed_fsad.messages",
+    "fed_fsad.secagg",
+    "server",
+    "clients",
+    "simulations",
+)
 FILES = sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
 
 

@@ -109,6 +109,35 @@ def test_what_a_rejected_or_repeated_update_cost_is_not_forgotten(tmp_path: Path
     assert summarise(repeated, "completed")["sites"]["north"]["epsilon"] == 1.0
 
 
+class Watched(dict[str, Any]):
+    """A line of the log that counts how often it is looked at."""
+
+    looks = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        Watched.looks += 1
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        Watched.looks += 1
+        return super().__getitem__(key)
+
+
+def test_twice_the_sites_are_twice_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def looks(sites: int) -> int:
+        names = [f"h{place:03}" for place in range(sites)]
+        hospitals = ", ".join(f"{{name: {name}, holds: {{organs: [oct]}}}}" for name in names)
+        run = run_with(tmp_path / str(sites), text=f"{TEXT.replace(TEXT.splitlines()[4], f'hospitals: [{hospitals}]')}")
+        events = [Watched(site(1, "budget_spent" if place % 2 else "ok", name)) for place, name in enumerate(names)]
+        monkeypatch.setattr(RunDir, "events", lambda self: events)
+        Watched.looks = 0
+        summary = summarise(run, "completed")
+        assert [own["rounds"] for own in summary["sites"].values()] == [1, 0] * (sites // 2)
+        return Watched.looks
+
+    assert looks(40) == 2 * looks(20)
+
+
 def test_arms_baselines_and_the_untrained_start(tmp_path: Path) -> None:
     run = run_with(
         tmp_path,

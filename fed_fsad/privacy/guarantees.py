@@ -42,7 +42,8 @@ def guarantees(sites: Sequence[str], events: Sequence[Mapping[str, Any]]) -> dic
     for event in events:
         if event["kind"] == "site" and event["status"] in LEFT and event["site"] in found:
             found[event["site"]] = event.get("claim") or (masked if event.get("masked") else plain)
-    return {site: " ".join(filter(None, (said, _spent(site, events)))) for site, said in found.items()}
+    spent = _spent(events)
+    return {site: " ".join(filter(None, (said, spent.get(site)))) for site, said in found.items()}
 
 
 def hospital_level(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -66,7 +67,13 @@ def hospital_claim(ledger: Ledger, budget: float) -> str:
     )
 
 
-def _spent(site: str, events: Sequence[Mapping[str, Any]]) -> str | None:
-    rounds = [event["round"] for event in events if event["kind"] == "site" and event["site"] == site
-              and event["status"] == "budget_spent"]  # fmt: skip
-    return f"Its budget did not cover round {rounds[0]} and is spent: from then on nothing left it." if rounds else None
+def _spent(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Of each site whose budget is spent, since when."""
+    first: dict[str, int] = {}
+    for event in events:
+        if event["kind"] == "site" and event["status"] == "budget_spent":
+            first.setdefault(event["site"], event["round"])
+    return {
+        site: f"Its budget did not cover round {round_} and is spent: from then on nothing left it."
+        for site, round_ in first.items()
+    }

@@ -14,7 +14,7 @@ hospitals:
 methods:
   d24fad: {teacher: {name: random}, image_size: 64, local_steps: 2, batch: 4}
   sdmad: {model: random, local_steps: 1, batch: 4}
-federation: {rounds: 4, wait_s: 5}
+federation: {rounds: 4}
 evaluation: {shots: [2], draws: 2, unseen_task: brain_mri, unseen_categories: [hard exudates]}
 privacy: {insecure_noise_seed: 7}
 arms: []

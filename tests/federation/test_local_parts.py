@@ -27,7 +27,7 @@ methods:
   sdmad:
     {model: random, local_steps: 1, batch: 4, local_parts: [context], context: per_category, text_bottleneck: 4,
      image_bottleneck: 4}
-federation: {rounds: 3, wait_s: 5}
+federation: {rounds: 3}
 evaluation: {shots: [2], draws: 1, unseen_task: brain_mri, every: 3}
 arms: []
 """

@@ -28,7 +28,7 @@ partition: {hospitals: 2, by: dirichlet, alpha: 1, organs: [oct], normal: 14, ab
             wrong_labels: 0.25}
 hospitals: {site-01: {policy: {release_metrics: true}}}
 methods: {d24fad: {teacher: {name: random}, image_size: 64, local_steps: 1, batch: 4}}
-federation: {rounds: 3, wait_s: 5}
+federation: {rounds: 3}
 evaluation: {shots: [2], draws: 1, every: 3}
 arms: []
 """

@@ -45,6 +45,29 @@ def test_a_client_that_spoils_its_message_spoils_neither_the_next_ones_nor_the_s
     assert replies[1].content.array_records["arrays"]["a/x"].numpy().tolist() == [9.0] * 3
 
 
+def test_not_even_the_bytes_behind_an_array_can_be_exchanged_for_others() -> None:
+    app, kept = ClientApp(), RecordDict()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        kept["arrays"] = message.content["arrays"]
+        kept["config"] = ConfigRecord({"list": [1, 2]})
+        return Message(kept, reply_to=message)
+
+    grid = grid_of(app, 1)
+    shared = content()
+    sent = shared.array_records["arrays"]["a/x"].data
+    (reply,) = grid.send_and_receive(train_messages(grid, shared))
+    kept.array_records["arrays"]["a/x"].data = b"other"
+    told = kept.config_records["config"]["list"]
+    assert isinstance(told, list)
+    told[0] = 9
+    assert shared.array_records["arrays"]["a/x"].data == sent, "the site has changed what it was sent"
+    assert reply.content.array_records["arrays"]["a/x"].data == sent, "and what it has sent"
+    assert reply.content.config_records["config"]["list"] == [1, 2]
+    assert reply.content.array_records["arrays"].object_id == ArrayRecord({"a/x": Array(np.zeros(3))}).object_id
+
+
 def test_replies_say_whose_they_are_and_are_handed_out_once() -> None:
     app = ClientApp()
 
