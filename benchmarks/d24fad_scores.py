@@ -7,7 +7,7 @@ chosen on them. FILE: ResNet-50 v1 weights for a second teacher. Tables are Mark
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -29,7 +29,7 @@ from fed_fsad.evaluation.bed import TestBed
 from fed_fsad.evaluation.detection import plan
 from fed_fsad.evaluation.metrics import auroc
 from fed_fsad.evaluation.settings import EvaluationSettings
-from fed_fsad.evaluation.trials import Judge, Panel, run_trials
+from fed_fsad.evaluation.trials import Panel, run_trials, separately
 from fed_fsad.methods.d24fad import Settings, build
 from fed_fsad.methods.d24fad.detector import D24FAD
 from fed_fsad.methods.d24fad.residuals import RESIDUALS, SCORES, WEIGHTED_SUPPORT, one_by_one
@@ -112,7 +112,7 @@ def panel(method: D24FAD, recipes: Mapping[str, Recipe], whole: bool) -> Panel:
     """The recipes; with `whole` also the calibrated fusion and what compares whole images."""
     residuals = sorted({name for weights, _ in recipes.values() for name in weights})
 
-    def ready(support: Rows, task: str) -> Judge:
+    def ready(support: Rows, task: str) -> Callable[[Rows], dict[str, Scores]]:
         bank = method.fit_support(support, task)
         pixels = Neighbours(_thumbnails(support), support.samples)
         pooled = Neighbours(method.embedding(support.features), support.samples)
@@ -131,7 +131,7 @@ def panel(method: D24FAD, recipes: Mapping[str, Recipe], whole: bool) -> Panel:
 
         return judge
 
-    return ready
+    return separately(ready)
 
 
 def _own_maximum(method: D24FAD, bank: SupportBank, residual: str) -> float:

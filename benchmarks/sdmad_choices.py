@@ -24,7 +24,7 @@ from fed_fsad.evaluation.bed import RowsOf, TestBed
 from fed_fsad.evaluation.label_table import multi_label, tabulate
 from fed_fsad.evaluation.metrics import auroc, macro
 from fed_fsad.evaluation.settings import EvaluationSettings
-from fed_fsad.evaluation.trials import Judge, Trial, run_trials
+from fed_fsad.evaluation.trials import Trial, run_trials, separately
 from fed_fsad.methods import build
 from fed_fsad.methods.method import Scores, part_of
 from fed_fsad.methods.sdmad.detector import SdMad
@@ -109,7 +109,7 @@ def trials_of(place: World, detectors: Detectors, rows: RowsOf, shots: int, extr
     """
     settings = EvaluationSettings(shots=(shots,), draws=DRAWS, unseen_task="brain_mri", unseen_categories=WITHHELD)
 
-    def panel(support: Rows, task: str) -> Judge:
+    def ready(support: Rows, task: str) -> Callable[[Rows], dict[str, Scores]]:
         banks = {name: method.fit_support(support, task) for name, method in detectors.items()}
 
         def judge(queries: Rows) -> dict[str, Scores]:
@@ -129,7 +129,7 @@ def trials_of(place: World, detectors: Detectors, rows: RowsOf, shots: int, extr
 
         return judge
 
-    return run_trials(panel, rows, place.bed, categories.plan(place.bed, settings, place.seed))
+    return run_trials(separately(ready), rows, place.bed, categories.plan(place.bed, settings, place.seed))
 
 
 def figures(trials: Sequence[Trial]) -> Figures:

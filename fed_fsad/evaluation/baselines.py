@@ -1,6 +1,6 @@
 """What needs no training: the yardsticks a method is held against, on its own draws and images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from fed_fsad.evaluation.pixels import Masks
 from fed_fsad.evaluation.protocols import compare
 from fed_fsad.evaluation.results import Evaluation
 from fed_fsad.evaluation.settings import EvaluationSettings
-from fed_fsad.evaluation.trials import Judge
+from fed_fsad.evaluation.trials import separately
 from fed_fsad.methods.method import Method, Scores
 
 THUMBNAIL = 32
@@ -30,7 +30,7 @@ def evaluate_baselines(
     """
     thumbnails = _Thumbnails()
 
-    def panel(support: Rows, task: str) -> Judge:
+    def ready(support: Rows, task: str) -> Callable[[Rows], dict[str, Scores]]:
         pixels = Neighbours(thumbnails.of(support.samples), support.samples)
         pooled = Neighbours(method.embedding(support.features), support.samples)
 
@@ -43,7 +43,7 @@ def evaluate_baselines(
 
         return judge
 
-    found = compare(method, panel, rows_of, bed, settings, seed, Masks(method.image_size))
+    found = compare(method, separately(ready), rows_of, bed, settings, seed, Masks(method.image_size))
     return {name: evaluation for name, (evaluation, _) in found.items()}
 
 

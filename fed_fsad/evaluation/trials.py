@@ -18,10 +18,10 @@ from fed_fsad.methods.method import Method, Scores
 CHUNK = 128
 """Images scored at once; bounds memory and changes no score."""
 
-Judge = Callable[[Rows], Mapping[str, Scores]]
-"""Scores queries, by the detector's name."""
-Panel = Callable[[Rows, str], Judge]
-"""Detectors made ready on the supports of one task."""
+Judge = Callable[[Rows], Sequence[Mapping[str, Scores]]]
+"""Scores queries against every support set, by the detector's name."""
+Panel = Callable[[Sequence[Rows], str], Judge]
+"""Detectors made ready on several support sets of one task."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,19 @@ class Trial:
 def panel_of(method: Method) -> Panel:
     """The method alone, under its own name."""
 
-    def panel(support: Rows, task: str) -> Judge:
-        bank = method.fit_support(support, task)
-        return lambda queries: {method.name: method.score(queries.features, bank)}
+    def panel(supports: Sequence[Rows], task: str) -> Judge:
+        banks = [method.fit_support(support, task) for support in supports]
+        return lambda queries: [{method.name: scores} for scores in method.score_all(queries.features, banks)]
+
+    return panel
+
+
+def separately(ready: Callable[[Rows, str], Callable[[Rows], Mapping[str, Scores]]]) -> Panel:
+    """A panel of detectors that are made ready on one support set at a time and share nothing between sets."""
+
+    def panel(supports: Sequence[Rows], task: str) -> Judge:
+        judges = [ready(support, task) for support in supports]
+        return lambda queries: [judge(queries) for judge in judges]
 
     return panel
 
@@ -73,12 +83,12 @@ def run_trials(panel: Panel, rows_of: RowsOf, bed: TestBed, draws: Sequence[Draw
     with torch.no_grad():
         for task in dict.fromkeys(draw.task for draw in draws):
             mine = [(draw, part) for draw, part in zip(draws, parts, strict=True) if draw.task == task]
-            judges = [(panel(rows_of(draw.support), task), draw, part) for draw, part in mine]
+            judge = panel([rows_of(draw.support) for draw, _ in mine], task)
             samples = bed.queries(task)
             for start in range(0, len(samples), CHUNK):
                 rows = rows_of(samples[start : start + CHUNK])
-                for judge, draw, part in judges:
-                    for name, scores in judge(rows).items():
+                for (draw, part), found in zip(mine, judge(rows), strict=True):
+                    for name, scores in found.items():
                         check_finite(name, scores, rows.samples)
                         part[name].append(scores if draw.maps else replace(scores, map=None))
     trials: dict[str, list[Trial]] = defaultdict(list)

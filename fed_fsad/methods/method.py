@@ -155,6 +155,13 @@ class Method(ABC):
     def score(self, features: Features, bank: SupportBank) -> Scores:
         """Score B query images against a bank; never depends on the rest of the batch."""
 
+    def score_all(self, features: Features, banks: Sequence[SupportBank]) -> list[Scores]:
+        """What `score` says of the same B images against each of several banks, to the bit.
+
+        A method overrides it where something of a score does not depend on the bank.
+        """
+        return [self.score(features, bank) for bank in banks]
+
     def support_scores(self, bank: SupportBank) -> Tensor | None:
         """Leave-one-out image scores of the bank's normal supports, [K]: each as a query against the others.
 

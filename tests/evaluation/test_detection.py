@@ -116,8 +116,8 @@ def test_a_task_without_abnormal_images_is_left_out_and_counted() -> None:
 def test_maps_are_kept_at_the_headline_only() -> None:
     bed = TestBed(BRAIN, six())
 
-    def panel(support: Rows, task: str) -> trials.Judge:
-        return lambda queries: {"one": Scores(queries.features["score"], queries.features["map"])}
+    def panel(supports: Sequence[Rows], task: str) -> trials.Judge:
+        return lambda queries: [{"one": Scores(queries.features["score"], queries.features["map"])} for _ in supports]
 
     found = trials.run_trials(panel, rows_of, bed, detection.plan(bed, SETTINGS, 0))["one"]
     assert {(trial.draw.shots, trial.scores.map is not None) for trial in found} == {(2, False), (4, True)}

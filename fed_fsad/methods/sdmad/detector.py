@@ -41,6 +41,7 @@ class SdMad(Method):
         self._trained = vocabulary.without(settings.withheld)
         self._network = SignNetwork(backbone, vocabulary, settings, seed)
         self._held: Mapping[str, Tensor] = {}
+        self._names: dict[str, Tensor] = {}
 
     @property
     def image_size(self) -> int:
@@ -146,9 +147,21 @@ class SdMad(Method):
     @torch.no_grad()
     def score(self, features: Features, bank: SupportBank) -> Scores:
         """s_m [B, M] of every category in the task's sign list, withheld ones too, and their maximum [B]."""
-        signs = self._vocabulary.task(bank.task)
-        z, embeddings = self._sign_logits(features, signs), features["embedding"].cpu()
-        return category_scores(self._readout(bank, signs).scores(z, embeddings), signs.names)
+        (scores,) = self.score_all(features, [bank])
+        return scores
+
+    @torch.no_grad()
+    def score_all(self, features: Features, banks: Sequence[SupportBank]) -> list[Scores]:
+        """As `score` with each bank; both towers run once per task, not per bank."""
+        embeddings, logits = features["embedding"].cpu(), dict[str, Tensor]()
+        scores = []
+        for bank in banks:
+            signs = self._vocabulary.task(bank.task)
+            if bank.task not in logits:
+                logits[bank.task] = self._sign_logits(features, signs)
+            found = self._readout(bank, signs).scores(logits[bank.task], embeddings)
+            scores.append(category_scores(found, signs.names))
+        return scores
 
     def probabilities(self, scores: Scores, bank: SupportBank) -> Tensor:
         """How likely each category is present, [B, M], where categories are as common as among the bank's images.
@@ -197,8 +210,7 @@ class SdMad(Method):
         signs = self._vocabulary.task(task)
         images = features["embedding"]
         by_sign = self._network.logits(images, self._network.frozen_sign_embeddings(signs)).cpu()
-        named = name_texts(signs.modality, signs.names)
-        by_name = self._network.logits(images, self._network.frozen_text_embeddings(named))
+        by_name = self._network.logits(images, self._named(signs).to(images.device))
         shown = support.features["embedding"] if len(support) else images[:0]
         labels = signs.labels([sample.categories for sample in support.samples])
         speaks = {"zero_shot": category_scores(mean_scores(by_sign, signs.member), signs.names)}
@@ -207,6 +219,13 @@ class SdMad(Method):
             "zero_shot_names": category_scores(by_name[:, 1:] - by_name[:, :1], signs.names),
             "linear_probe": linear_probe(images.cpu(), shown.cpu(), labels, signs.names),
         }
+
+    def _named(self, signs: SignTable) -> Tensor:
+        """Frozen embeddings of a task's class names, "normal" first, [1 + M, D]; made once."""
+        if signs.task not in self._names:
+            texts = name_texts(signs.modality, signs.names)
+            self._names[signs.task] = self._network.frozen_text_embeddings(texts).cpu()
+        return self._names[signs.task]
 
     def _readout(self, bank: SupportBank, signs: SignTable) -> Readout:
         own = bank.tensors

@@ -179,6 +179,26 @@ def test_none_is_the_plain_mean_of_all_signs(method: Make, rows: MakeRows) -> No
     assert torch.allclose(found.categories, plain.categories, atol=1e-5)
 
 
+def test_scores_against_several_banks_are_those_of_each_and_the_towers_run_once(
+    method: Make, rows: MakeRows, backbone: Backbone
+) -> None:
+    made = method()
+    images = rows(made, BRAIN)
+    banks = [made.fit_support(images.select(half), "brain") for half in ([0, 1, 2], [3, 4, 5], [])]
+    each = [made.score(images.features, bank) for bank in banks]
+    encoded: list[int] = []
+    watch = backbone.model.token_embedding.register_forward_hook(lambda *_: encoded.append(1))
+    together = made.score_all(images.features, banks)
+    watch.remove()
+    assert len(encoded) == 1
+    for one, other in zip(each, together, strict=True):
+        assert one.categories is not None
+        assert other.categories is not None
+        assert torch.equal(one.categories, other.categories)
+        assert torch.equal(one.image, other.image)
+    assert not torch.equal(each[0].image, each[1].image), "the banks differ"
+
+
 def test_a_bank_without_supports_scores_by_all_signs(method: Make, rows: MakeRows) -> None:
     made = method(selection="support")
     images = rows(made, BRAIN)
