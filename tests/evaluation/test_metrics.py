@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from fed_fsad.evaluation.metrics import (
     auroc,
@@ -35,13 +35,16 @@ def test_auroc_counts_pairs_in_the_right_order(case: list[tuple[bool, int]]) -> 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(width=16, allow_nan=False)), min_size=2, max_size=60))
 @settings(max_examples=100, deadline=None)
-def test_f1_and_auroc_are_scikit_learns_ties_and_infinities_included(case: list[tuple[bool, float]]) -> None:
+def test_f1_auroc_and_average_precision_are_scikit_learns_ties_and_infinities_included(
+    case: list[tuple[bool, float]],
+) -> None:
     labels, scores = map(np.array, zip(*case, strict=True))
     if labels.any():
         assert f1(labels, scores > 0) == pytest.approx(f1_score(labels, scores > 0, zero_division=0.0))
     if labels.any() and not labels.all():
         finite = np.nan_to_num(scores, posinf=1e6, neginf=-1e6)  # scikit-learn refuses what is not finite
         assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, finite), abs=1e-12)
+        assert average_precision(labels, scores) == pytest.approx(average_precision_score(labels, finite), abs=1e-12)
 
 
 @given(CASES)
