@@ -1,5 +1,8 @@
-"""The site as a running program: flower-supernode started, watched and stopped, in the background or by systemd."""
+"""The site as a running program: flower-supernode and its keeper started, watched and stopped, in the background or by
+systemd.
+"""
 
+import errno
 import os
 import re
 import signal
@@ -183,7 +186,11 @@ def _command(server: Connection, state: Path) -> list[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [str(BINARIES / "flower-supernode"), "--superlink", server.address, "--port", str(port)]
+    node = BINARIES / "flower-supernode"
+    if not node.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(node))
+    command = [sys.executable, "-P", "-m", "clients.keeper", str(node)]  # -P: nothing of the current folder is imported
+    command += ["--superlink", server.address, "--port", str(port)]
     command += ["--root-certificates", str(server.ca), "--auth-supernode-private-key", str(server.key)]
     return [*command, "--node-config", str(state / NODE)]
 
