@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
@@ -10,10 +11,11 @@ from typing import Any, TypedDict
 import yaml
 
 from fed_fsad import __version__
-from fed_fsad.durable import replace
+from fed_fsad.durable import alone, replace
 from fed_fsad.errors import CheckpointError
 from fed_fsad.rundir import ROOT, Resume, first_difference
 
+PATIENCE_S = 1.0
 ROOMS = ("fed_fsad", "server", "clients", "simulations")
 
 
@@ -45,6 +47,19 @@ def open_folder(out: Path, settings: Mapping[str, Any], word: str, resume: Resum
         raise CheckpointError(f"{out} holds another {word}: {difference}; choose another --out")
     if resume == "fresh":
         raise CheckpointError(f"{out} already holds this {word}; add --resume auto, or choose another --out")
+
+
+@contextmanager
+def only_command(out: Path, word: str) -> Iterator[None]:
+    """While this lasts no other command does runs of this `word` in `out`. Raises CheckpointError while one does."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(alone(out / ".lock", PATIENCE_S))
+        except BlockingIOError as error:
+            raise CheckpointError(
+                f"another command is doing this {word} in {out}; wait until it has ended, or stop it"
+            ) from error
+        yield
 
 
 def run_folder(out: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ from fed_fsad.durable import replace
 from fed_fsad.rundir import Resume
 from simulations.batch.budget import Limits
 from simulations.batch.execute import Say, execute
-from simulations.batch.folder import open_folder
+from simulations.batch.folder import only_command, open_folder
 from simulations.batch.table import check_failed
 from simulations.benchmark.collect import collect
 from simulations.benchmark.plan import BenchmarkSettings, plan
@@ -22,9 +22,10 @@ def benchmark(settings: BenchmarkSettings, out: Path, jobs: int, resume: Resume,
     runs = plan(settings)
     open_folder(out, settings.model_dump(mode="json"), "benchmark", resume)
     say(f"{len(runs)} runs: {', '.join(settings.names)}; {settings.seeds} seeds")
-    failed = execute(runs, out, Limits(jobs), say)
-    done = [run for run in runs if run.name not in failed]
-    text = tables(collect(done, settings.method, out), settings) if done else ""
-    replace(out / "tables.md", text.encode())
+    with only_command(out, "benchmark"):
+        failed = execute(runs, out, Limits(jobs), say)
+        done = [run for run in runs if run.name not in failed]
+        text = tables(collect(done, settings.method, out), settings) if done else ""
+        replace(out / "tables.md", text.encode())
     check_failed(failed, len(runs), "mend that and continue with --resume auto")
     return text

@@ -15,7 +15,7 @@ from fed_fsad.names import suggestion
 from fed_fsad.rundir import RunDir
 from simulations.batch.budget import Limits
 from simulations.batch.execute import Say, execute
-from simulations.batch.folder import code, costs, open_folder, run_folder
+from simulations.batch.folder import code, costs, only_command, open_folder, run_folder
 from simulations.batch.table import check_failed
 from simulations.study.collect import costs_of, figures, write_results
 from simulations.study.page import Findings, parts
@@ -36,8 +36,9 @@ def study(settings: StudySettings, origin: str, out: Path, limits: Limits, only:
     say(f"{settings.name}: {amount(len(chosen), 'cell')}{f' of {len(cells)}' if only else ''}")
     for text in _older(cells, out):
         say(f"warning: {text}")
-    failed = execute(chosen, out, limits, say)
-    write(settings, cells, out, failed)
+    with only_command(out, "study"):
+        failed = execute(chosen, out, limits, say)
+        write(settings, cells, out, failed)
     check_failed(failed, len(chosen), "mend that and start the same command again")
 
 

@@ -11,6 +11,7 @@ from fed_fsad.data.build import dealt_out
 from fed_fsad.data.settings import FolderData
 from fed_fsad.errors import CheckpointError, ConfigError
 from simulations.batch.budget import Limits
+from simulations.batch.folder import only_command
 from simulations.study.plan import LONGEST, Cell, plan
 from simulations.study.run import study
 from simulations.study.settings import load_study
@@ -195,4 +196,17 @@ def test_a_folder_of_another_study_is_refused_by_its_first_difference(tmp_path: 
     (out / "study.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"another study: bases.base.federation.rounds was 7 and is 1"):
         start([])
+    assert not (out / "runs").exists()
+
+
+def test_two_commands_never_do_one_study_at_once(tmp_path: Path) -> None:
+    path, out = written(tmp_path, grid={"federation.rounds": [1]}), tmp_path / "out"
+    out.mkdir()
+    plain = load_study(path).model_dump(mode="json")
+    (out / "study.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+    with (
+        only_command(out, "study"),
+        pytest.raises(CheckpointError, match=r"another command is doing this study in .*; wait until it has ended"),
+    ):
+        study(load_study(path), str(path), out, Limits(1), [], print)
     assert not (out / "runs").exists()
