@@ -42,7 +42,7 @@ class Keeper:
             code = self._ended_within(LOOK_S)
             now = _now()
             if code is not None:
-                if code == 0 or now > refused_until:
+                if code == 0 or self._ending or now > refused_until:
                     return code
                 time.sleep(AGAIN_S)
                 if self._ending:

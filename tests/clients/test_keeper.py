@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fed_fsad.daemon import Daemon
+from tests.processes import running, wait
 
 NODE = """
 import os, subprocess, sys, time
@@ -56,20 +57,6 @@ def alive(daemon: Daemon, number: int) -> list[bool]:
     return [running(int(pid)) for pid in (daemon.folder / f"node-{number}").read_text().split()]
 
 
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait(until: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not until():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
 def stand_still(pid: int) -> None:
     os.killpg(pid, signal.SIGSTOP)
     time.sleep(2)
@@ -88,8 +75,12 @@ def test_after_a_standstill_the_node_is_another_and_nothing_of_the_first_lives_o
 
 
 def test_a_node_that_the_server_refuses_after_a_standstill_tries_again(daemon: Daemon) -> None:
-    stand_still(start(daemon, refused=(1, 2)))
+    pid = start(daemon, refused=(1, 2))
+    stand_still(pid)
     wait(lambda: nodes(daemon) == 4 and all(alive(daemon, 3)))
+    assert daemon.pid() == pid
+    assert not alive(daemon, 1)[0]
+    assert daemon.log.read_text().count("the node is started again") == 1, "refused, not standing still again"
 
 
 def test_without_a_standstill_the_node_is_never_started_twice(daemon: Daemon) -> None:

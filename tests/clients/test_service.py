@@ -11,7 +11,7 @@ import sys
 import textwrap
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from clients import service
 from clients.settings import SiteSettings, load_settings
 from clients.status import status
 from fed_fsad.errors import ConfigError, FederationError
+from tests.processes import running, wait
 
 STANDIN = """\
     #!{python}
@@ -73,21 +74,6 @@ def started(site: SiteSettings) -> int:
     return pid
 
 
-def wait(until: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not until():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and only waits to be asked for is not alive."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_it_is_started_with_the_sites_own_server_key_and_settings(site: SiteSettings) -> None:
     started(site)
     folder = site.policy.parent
@@ -118,10 +104,10 @@ def test_a_second_start_is_refused_with_the_process_id(site: SiteSettings) -> No
 def test_stop_ends_it_and_its_children_and_may_be_said_twice(site: SiteSettings) -> None:
     pid = started(site)
     child = int((site.policy.parent / "child").read_text())
-    assert alive(child)
+    assert running(child)
     assert service.stop(site.state)
-    assert not alive(pid)
-    wait(lambda: not alive(child))
+    assert not running(pid)
+    wait(lambda: not running(child))
     assert "terminated gracefully" in service.daemon(site.state).log.read_text()
     assert not service.stop(site.state)
     assert status(site).pid is None
@@ -131,7 +117,7 @@ def test_what_does_not_listen_is_killed(site: SiteSettings) -> None:
     says(site, "deaf")
     pid = started(site)
     assert service.stop(site.state, 0.3)
-    assert not alive(pid)
+    assert not running(pid)
 
 
 def test_the_id_of_a_killed_one_that_another_process_got_is_never_taken_for_it(site: SiteSettings) -> None:
