@@ -1,5 +1,7 @@
 """Who takes part: sites by name, with a deadline and reasons instead of waiting for ever."""
 
+import time
+
 import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -11,11 +13,12 @@ from server.roster import Roster
 from simulations.grid import InProcessGrid
 
 
-def roster(answers: list[Reply | None], expected: list[str]) -> tuple[Roster, list[str]]:
+def roster(answers: list[Reply | None], expected: list[str], takes_s: float = 0) -> tuple[Roster, list[str]]:
     app = ClientApp()
 
     @app.query()
     def query(message: Message, context: Context) -> Message:
+        time.sleep(takes_s)
         answer = answers[int(context.node_config["partition-id"])]
         return Message(answer.pack() if answer else RecordDict(), reply_to=message)
 
@@ -40,6 +43,14 @@ def test_missing_sites_are_named_after_the_deadline() -> None:
     with pytest.raises(FederationError, match=r"after 0\.05 s only 1 of the 3 .* missing: b, c; start them"):
         found.wait_for(3, 0.05, everybody)
     assert list(found.wait_for(1, 0.05, everybody)) == ["a"]
+
+
+def test_a_first_answer_may_take_as_long_as_the_run_waits_for_sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.roster.QUERY_TIMEOUT_S", 0.01)
+    found, _ = roster([Reply("a", __version__)], ["a"], takes_s=0.2)
+    assert list(found.wait_for(1, 10, everybody)) == ["a"]
+    late, _ = roster([Reply("a", __version__)], ["a"], takes_s=0.2)
+    assert late.present(0.01) == {}
 
 
 def test_two_sites_of_one_name_stop_the_run() -> None:
